@@ -1,0 +1,21 @@
+//! The words of Millrace: names, positions, records, limits, configurations and failures.
+//!
+//! Everything here is a plain value: no IO, no clock, no randomness. A value of one of these types is the
+//! proof that its rule was checked (`StreamName` is a valid stream name; `Batch` is an acceptable batch).
+
+pub mod config;
+pub mod failure;
+pub mod limits;
+pub mod name;
+pub mod placement;
+pub mod position;
+pub mod record;
+pub mod stored;
+pub mod varint;
+
+pub use config::{BasinConfig, ResolvedStreamConfig, RetentionPolicy, StreamConfig, TimestampingMode};
+pub use failure::{Failure, Outcome, Rejected, Unavailable};
+pub use name::{BasinName, FencingToken, InvalidName, NamePrefix, StreamName};
+pub use placement::{BasinId, GroupId, ShardId, Slot, StreamId};
+pub use position::Position;
+pub use record::{Batch, BatchBuilder, Command, InvalidBatch, RecordSpan};
