@@ -1,1 +1,8 @@
-//! x
+//! One shard of Millrace: the log, the streams in it, reads; and the drivers that run it on a core.
+//!
+//! Floors inside: `log`, `stream`, `metadata`, `event` < `read` < `shard` < `driver`. Nothing below `driver` waits,
+//! reads a clock or a file; nothing in `driver` decides.
+
+pub mod event;
+pub mod log;
+pub mod shard;
