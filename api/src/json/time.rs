@@ -1,0 +1,1 @@
+//! Times as RFC 3339.
