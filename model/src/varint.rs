@@ -79,6 +79,12 @@ impl<'a> Fields<'a> {
         Self { bytes, at: 0 }
     }
 
+    /// Where in the message the next field begins; its length when all have been walked.
+    #[must_use]
+    pub const fn offset(&self) -> usize {
+        self.at
+    }
+
     fn field(&mut self) -> Option<(u32, Value<'a>)> {
         let (key, at) = get(self.bytes, self.at)?;
         let number = u32::try_from(key >> 3).ok().filter(|n| *n != 0)?;
