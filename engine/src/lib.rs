@@ -3,6 +3,7 @@
 //! Floors inside: `log`, `stream`, `metadata`, `event` < `read` < `shard` < `driver`. Nothing below `driver` waits,
 //! reads a clock or a file; nothing in `driver` decides.
 
+pub mod driver;
 pub mod event;
 pub mod log;
 pub mod shard;

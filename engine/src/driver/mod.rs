@@ -1,0 +1,32 @@
+//! Runs shards on cores: carries out effects, reports events, and decides nothing about streams or the log.
+//!
+//! A [`Node`] is all shards of a process over one data directory. Fronts reach them through [`FrontPort`]s. Two drivers
+//! run a shard: `glommio` (an executor and an io_uring of its own per core) and `threads` (blocking system calls); what
+//! they share is `carry`. Two things end the process at once, each with its own exit status: a write or sync that failed
+//! ([`EXIT_DEVICE`]) and a panic on a thread of a shard ([`EXIT_PANIC`]).
+//!
+//! Floors inside: `clock`, `doorbell`, `files`, `device` < `report`, `config`, `basins`, `mailbox` < `directory`, `image`,
+//! `housekeeper`, `ring` < `carry` < `glommio`, `threads` < `node`.
+
+mod basins;
+mod clock;
+mod config;
+mod device;
+mod doorbell;
+mod files;
+mod mailbox;
+mod node;
+mod report;
+
+pub use basins::BasinDirectory;
+pub use clock::Clock;
+pub use config::{Driver, NodeConfig, Recorded, ShardLimits, default_shards_count};
+pub use device::{DeviceProbe, DurabilityOp, probe_device};
+pub use mailbox::{DRAIN_MAX, FrontPort};
+pub use node::Node;
+pub use report::{DriverKind, MemoryBudget, NodeReport, StartError};
+
+/// Exit status after a failed write or sync of the log: what the device promised cannot be trusted any more.
+pub const EXIT_DEVICE: i32 = 70;
+/// Exit status after a panic on a shard: it has lost its invariants and must not write another byte.
+pub const EXIT_PANIC: i32 = 71;
