@@ -14,4 +14,12 @@ pub use config::{
     resolved_stream_config, stream_config, stream_config_header,
 };
 pub use read::{append_ack, read_batch, tail_response};
-pub use resource::{BasinInfo, StreamInfo, basin_info, basin_list, stream_info, stream_list};
+pub(crate) use read::{damaged, put_read_batch, read_batch_bytes};
+pub use resource::{BasinInfo, StreamInfo, basin_info, basin_list, cipher_name, stream_info, stream_list};
+
+use crate::status::{ApiError, Code};
+
+/// What text that is not the JSON it should be means; serde_json says where it went wrong.
+fn bad_json(error: serde_json::Error) -> ApiError {
+    ApiError::new(Code::BadJson, error.to_string())
+}
