@@ -1,8 +1,13 @@
 //! Query strings of listings and reads (s2-wire.md 1.3, 1.10). Unknown parameters are ignored.
 
-use model::NamePrefix;
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
 
-use crate::status::ApiError;
+use model::limits::{BATCH_METERED_BYTES_MAX, BATCH_RECORDS_MAX, LIST_ITEMS_MAX, UNARY_WAIT_SECS_MAX};
+use model::{InvalidName, NamePrefix};
+
+use crate::status::{ApiError, Code};
 
 /// Where a read starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,19 +54,53 @@ impl ReadQuery {
     /// # Errors
     /// 400 `bad_query` when a value is malformed or given twice; 422 `invalid` when values contradict each other.
     pub fn parse(query: &str) -> Result<Self, ApiError> {
-        todo!("{query}")
+        let (mut seq_num, mut timestamp, mut tail_offset) = (None, None, None);
+        let (mut clamp, mut count, mut bytes, mut until, mut wait_secs) = (None, None, None, None, None);
+        for pair in pairs(query) {
+            let (name, value) = pair?;
+            match &*name {
+                "seq_num" => set(&mut seq_num, "seq_num", &value)?,
+                "timestamp" => set(&mut timestamp, "timestamp", &value)?,
+                "tail_offset" => set(&mut tail_offset, "tail_offset", &value)?,
+                "clamp" => set(&mut clamp, "clamp", &value)?,
+                "count" => set(&mut count, "count", &value)?,
+                "bytes" => set(&mut bytes, "bytes", &value)?,
+                "until" => set(&mut until, "until", &value)?,
+                "wait" => set(&mut wait_secs, "wait", &value)?,
+                _ => {}
+            }
+        }
+        let start = match (seq_num, timestamp, tail_offset) {
+            (Some(seq_num), None, None) => ReadStart::SeqNum(seq_num),
+            (None, Some(timestamp), None) => ReadStart::Timestamp(timestamp),
+            (None, None, tail_offset) => ReadStart::TailOffset(tail_offset.unwrap_or(0)),
+            _ => return Err(invalid("only one of seq_num, timestamp, or tail_offset can be provided")),
+        };
+        match (start, until) {
+            (ReadStart::Timestamp(timestamp), Some(until)) if timestamp >= until => {
+                Err(invalid("start `timestamp` exceeds or equal to `until`"))
+            }
+            _ => Ok(Self { start, clamp: clamp.unwrap_or(false), count, bytes, until, wait_secs }),
+        }
     }
 
     /// The same with the caps of a unary read: 1000 records, 1 MiB, 60 seconds.
     #[must_use]
     pub fn unary(self) -> Self {
-        todo!()
+        let count_max = BATCH_RECORDS_MAX as u64;
+        Self {
+            count: Some(self.count.map_or(count_max, |c| c.min(count_max))),
+            bytes: Some(self.bytes.map_or(BATCH_METERED_BYTES_MAX, |b| b.min(BATCH_METERED_BYTES_MAX))),
+            wait_secs: self.wait_secs.map(|w| w.min(UNARY_WAIT_SECS_MAX)),
+            ..self
+        }
     }
 
     /// Whether the read may wait at the tail (s2-wire.md 4.5); for a unary read ask after [`ReadQuery::unary`].
     #[must_use]
     pub fn may_follow(&self) -> bool {
-        todo!()
+        let is_unbounded = self.count.is_none() && self.bytes.is_none() && self.until.is_none();
+        is_unbounded || self.wait_secs.is_some_and(|w| w > 0)
     }
 
     /// Whether a limit is 0: the answer is empty, whatever the start (s2-wire.md 4.5).
@@ -77,7 +116,7 @@ impl ListQuery {
     /// # Errors
     /// 400 `bad_query`.
     pub fn parse_basins(query: &str) -> Result<Self, ApiError> {
-        todo!("{query}")
+        Self::parse(query, NamePrefix::of_basin)
     }
 
     /// Of streams, from the query string without its `?`.
@@ -85,6 +124,67 @@ impl ListQuery {
     /// # Errors
     /// 400 `bad_query`.
     pub fn parse_streams(query: &str) -> Result<Self, ApiError> {
-        todo!("{query}")
+        Self::parse(query, NamePrefix::of_stream)
+    }
+
+    fn parse(query: &str, prefix_of: impl Fn(&str) -> Result<NamePrefix, InvalidName>) -> Result<Self, ApiError> {
+        let (mut prefix, mut start_after, mut limit) = (None::<String>, None::<String>, None::<usize>);
+        for pair in pairs(query) {
+            let (name, value) = pair?;
+            match &*name {
+                "prefix" => set(&mut prefix, "prefix", &value)?,
+                "start_after" => set(&mut start_after, "start_after", &value)?,
+                "limit" => set(&mut limit, "limit", &value)?,
+                _ => {}
+            }
+        }
+        let name = |key: &str, given: Option<String>| {
+            prefix_of(&given.unwrap_or_default()).map_err(|error| bad_query(&format!("{key}: {error}")))
+        };
+        let limit = match limit {
+            Some(limit @ 1..LIST_ITEMS_MAX) => limit,
+            Some(_) | None => LIST_ITEMS_MAX,
+        };
+        Ok(Self { prefix: name("prefix", prefix)?, start_after: name("start_after", start_after)?, limit })
     }
 }
+
+/// Sets a parameter that may be given only once.
+fn set<T: FromStr<Err: fmt::Display>>(slot: &mut Option<T>, name: &str, value: &str) -> Result<(), ApiError> {
+    if slot.is_some() {
+        return Err(bad_query(&format!("duplicate field `{name}`")));
+    }
+    *slot = Some(value.parse().map_err(|error| bad_query(&format!("{name}: {error}")))?);
+    Ok(())
+}
+
+/// The (name, value) pairs of a query string, decoded.
+fn pairs(query: &str) -> impl Iterator<Item = Result<(Cow<'_, str>, Cow<'_, str>), ApiError>> {
+    query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        Ok((decoded(name)?, decoded(value)?))
+    })
+}
+
+/// Form encoding: `+` is a space, `%xx` a byte.
+fn decoded(text: &str) -> Result<Cow<'_, str>, ApiError> {
+    let not_utf8 = |_| bad_query("invalid UTF-8");
+    if text.contains('+') {
+        let spaced = text.replace('+', " ");
+        let plain = percent_encoding::percent_decode_str(&spaced).decode_utf8().map_err(not_utf8)?;
+        return Ok(Cow::Owned(plain.into_owned()));
+    }
+    percent_encoding::percent_decode_str(text).decode_utf8().map_err(not_utf8)
+}
+
+fn bad_query(why: &str) -> ApiError {
+    ApiError::new(Code::BadQuery, format!("Failed to deserialize query string: {why}"))
+}
+
+fn invalid(why: &str) -> ApiError {
+    ApiError::new(Code::Invalid, why)
+}
+
+#[cfg(test)]
+#[path = "query_tests.rs"]
+mod tests;
