@@ -3,18 +3,22 @@
 mod append;
 mod config;
 mod read;
+mod request;
 mod resource;
 pub(crate) mod text;
 mod time;
 
 pub use append::append_input;
 pub use config::{
-    CreateBasin, CreateStream, EnsureBasin, basin_config, parse_basin_reconfiguration, parse_create_basin,
-    parse_create_stream, parse_ensure_basin, parse_ensure_stream, parse_stream_reconfiguration,
-    resolved_stream_config, stream_config, stream_config_header,
+    basin_config, parse_basin_reconfiguration, parse_stream_reconfiguration, resolved_stream_config, stream_config,
+    stream_config_header,
 };
 pub use read::{append_ack, read_batch, tail_response};
 pub(crate) use read::{damaged, put_read_batch, read_batch_bytes};
+pub use request::{
+    CreateBasin, CreateStream, EnsureBasin, parse_create_basin, parse_create_stream, parse_ensure_basin,
+    parse_ensure_stream,
+};
 pub use resource::{BasinInfo, StreamInfo, basin_info, basin_list, cipher_name, stream_info, stream_list};
 
 use crate::status::{ApiError, Code};
