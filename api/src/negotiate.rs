@@ -145,7 +145,11 @@ pub fn unary_compression(accept_encoding: Option<&str>, body_len: usize) -> Comp
         return Compression::None;
     }
     let liking = |name: &str| {
-        codings(accept_encoding).filter(|(coding, _)| coding.eq_ignore_ascii_case(name)).map(|(_, q)| q).max().unwrap_or(0)
+        codings(accept_encoding)
+            .filter(|(coding, _)| coding.eq_ignore_ascii_case(name))
+            .map(|(_, q)| q)
+            .max()
+            .unwrap_or(0)
     };
     let (zstd, gzip) = (liking("zstd"), liking("gzip"));
     if zstd == 0 && gzip == 0 {
@@ -163,9 +167,12 @@ pub fn unary_compression(accept_encoding: Option<&str>, body_len: usize) -> Comp
 /// 400 `bad_header` for a coding we do not know.
 pub fn content_encoding(header: Option<&str>) -> Result<Compression, ApiError> {
     let coding = header.unwrap_or_default().trim();
-    for (name, compression) in
-        [("", Compression::None), ("identity", Compression::None), ("zstd", Compression::Zstd), ("gzip", Compression::Gzip)]
-    {
+    for (name, compression) in [
+        ("", Compression::None),
+        ("identity", Compression::None),
+        ("zstd", Compression::Zstd),
+        ("gzip", Compression::Gzip),
+    ] {
         if coding.eq_ignore_ascii_case(name) {
             return Ok(compression);
         }

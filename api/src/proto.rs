@@ -294,7 +294,8 @@ fn span(start: usize, len: usize) -> Result<Span, ApiError> {
 }
 
 fn utf8(bytes: &[u8]) -> Result<&str, ApiError> {
-    std::str::from_utf8(bytes).map_err(|_| bad_proto("AppendInput.fencing_token: invalid string value: data is not UTF-8 encoded"))
+    std::str::from_utf8(bytes)
+        .map_err(|_| bad_proto("AppendInput.fencing_token: invalid string value: data is not UTF-8 encoded"))
 }
 
 fn bad_proto(why: &str) -> ApiError {

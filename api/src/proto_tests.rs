@@ -73,7 +73,10 @@ proptest! {
 
 #[test]
 fn an_input_is_decoded_in_place() {
-    let input = Bytes::from(encode(&[(Some(1), vec![(b"n".to_vec(), b"v".to_vec())], b"body".to_vec())], &AppendConditions::default()));
+    let input = Bytes::from(encode(
+        &[(Some(1), vec![(b"n".to_vec(), b"v".to_vec())], b"body".to_vec())],
+        &AppendConditions::default(),
+    ));
     let (batch, _) = append_input(input.clone()).expect("valid");
     assert_eq!(batch.bytes().as_ptr(), input.as_ptr());
 }
@@ -83,7 +86,8 @@ fn odd_but_legal_inputs_are_understood() {
     let header = |name: &[u8]| [&[0x12, 3, 0x0a, 1], name].concat();
     // Body, a header, two timestamps of which the last counts, an unknown field, a header, the body again.
     let record =
-        [&[0x1a, 1, b'x'][..], &header(b"a"), &[0x08, 1, 0x08, 2], &[0x7a, 1, 0], &header(b"b"), &[0x1a, 1, b'y']].concat();
+        [&[0x1a, 1, b'x'][..], &header(b"a"), &[0x08, 1, 0x08, 2], &[0x7a, 1, 0], &header(b"b"), &[0x1a, 1, b'y']]
+            .concat();
     let mut input = vec![0x10, 9, 0x1a, 2, b'm', b'e', 0x0a, u8::try_from(record.len()).expect("short")];
     input.extend(&record);
     input.extend([0x78, 1, 0x10, 7]);

@@ -10,10 +10,10 @@ use bytes::{Bytes, BytesMut};
 use model::Batch;
 use model::limits::FRAME_PAYLOAD_BYTES_MAX;
 
+use crate::AppendConditions;
 use crate::compression::{Compression, Decompressor};
 use crate::proto;
 use crate::status::{ApiError, Code};
-use crate::AppendConditions;
 
 /// A frame as received, decompressed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,7 +76,11 @@ impl FrameDecoder {
     /// # Errors
     /// 400 `bad_frame` when it ends inside a frame.
     pub fn finish(&self) -> Result<(), ApiError> {
-        if self.chunk.is_empty() && self.partial.is_empty() { Ok(()) } else { Err(bad_frame("bytes remaining on stream")) }
+        if self.chunk.is_empty() && self.partial.is_empty() {
+            Ok(())
+        } else {
+            Err(bad_frame("bytes remaining on stream"))
+        }
     }
 
     /// The bytes of the next whole frame.

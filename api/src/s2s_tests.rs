@@ -63,7 +63,9 @@ proptest! {
 
 #[test]
 fn a_frame_in_one_chunk_is_not_copied() {
-    let chunk = Bytes::from([regular(b"one", Compression::None, false).0, regular(b"two", Compression::None, false).0].concat());
+    let chunk = Bytes::from(
+        [regular(b"one", Compression::None, false).0, regular(b"two", Compression::None, false).0].concat(),
+    );
     let mut decoder = FrameDecoder::new();
     decoder.push(chunk.clone());
     for at in [4, 11] {

@@ -275,20 +275,40 @@ mod tests {
         let token = FencingToken::try_from("me").expect("valid");
         let tail = Position { seq_num: 3, timestamp: 9 };
         let rows: [(Failure, u16, &str); 10] = [
-            (Rejected::BasinNotFound(basin.clone()).into(), 404, r#"{"code":"basin_not_found","message":"basin `my-basin` not found"}"#),
+            (
+                Rejected::BasinNotFound(basin.clone()).into(),
+                404,
+                r#"{"code":"basin_not_found","message":"basin `my-basin` not found"}"#,
+            ),
             (
                 Rejected::StreamNotFound(basin.clone(), stream).into(),
                 404,
                 r#"{"code":"stream_not_found","message":"stream `a\"b` in basin `my-basin` not found"}"#,
             ),
-            (Rejected::BasinExists(basin.clone()).into(), 409, r#"{"code":"resource_already_exists","message":"basin `my-basin` already exists"}"#),
-            (Rejected::BasinDeleting(basin).into(), 409, r#"{"code":"basin_deletion_pending","message":"basin `my-basin` is being deleted"}"#),
+            (
+                Rejected::BasinExists(basin.clone()).into(),
+                409,
+                r#"{"code":"resource_already_exists","message":"basin `my-basin` already exists"}"#,
+            ),
+            (
+                Rejected::BasinDeleting(basin).into(),
+                409,
+                r#"{"code":"basin_deletion_pending","message":"basin `my-basin` is being deleted"}"#,
+            ),
             (Rejected::FencingTokenMismatch(token).into(), 412, r#"{"fencing_token_mismatch":"me"}"#),
             (Rejected::SeqNumMismatch(3).into(), 412, r#"{"seq_num_mismatch":3}"#),
             (Rejected::Unwritten(tail).into(), 416, r#"{"tail":{"seq_num":3,"timestamp":9}}"#),
             (Rejected::Invalid("why".into()).into(), 422, r#"{"code":"invalid","message":"why"}"#),
-            (Unavailable::Conflict.into(), 409, r#"{"code":"transaction_conflict","message":"transaction conflict occurred"}"#),
-            (Unavailable::Draining.into(), 503, r#"{"code":"server_draining","message":"the server is draining, connect again"}"#),
+            (
+                Unavailable::Conflict.into(),
+                409,
+                r#"{"code":"transaction_conflict","message":"transaction conflict occurred"}"#,
+            ),
+            (
+                Unavailable::Draining.into(),
+                503,
+                r#"{"code":"server_draining","message":"the server is draining, connect again"}"#,
+            ),
         ];
         for (failure, status, body) in rows {
             let error = ApiError::from(failure);

@@ -25,8 +25,16 @@ fn decode(body: &str, format: Format) -> Result<(Batch, AppendConditions), ApiEr
 fn inputs_are_what_they_say() {
     let rows = [
         (Format::Raw, r#"{"records":[{"body":"hi"}]}"#, "- [] hi"),
-        (Format::Raw, r#" {"x":[{}],"records":[{},{"timestamp":null,"y":{"z":1}},{"timestamp":7}]} "#, "- [] ; - [] ; 7 [] "),
-        (Format::Raw, r#"{"records":[{"body":"b\n\u00e9\ud83d\ude00","headers":[["a","1"],["a",""]]}]}"#, "- [a=1 a=] b\né😀"),
+        (
+            Format::Raw,
+            r#" {"x":[{}],"records":[{},{"timestamp":null,"y":{"z":1}},{"timestamp":7}]} "#,
+            "- [] ; - [] ; 7 [] ",
+        ),
+        (
+            Format::Raw,
+            r#"{"records":[{"body":"b\n\u00e9\ud83d\ude00","headers":[["a","1"],["a",""]]}]}"#,
+            "- [a=1 a=] b\né😀",
+        ),
         (Format::Raw, r#"{"records":[{"headers":[["","fence"]],"body":"me"}]}"#, "- [=fence] me"),
         (Format::Base64, r#"{"records":[{"headers":[["YQ==","YmM="]],"body":"aGk="}]}"#, "- [a=bc] hi"),
     ];
@@ -36,8 +44,12 @@ fn inputs_are_what_they_say() {
         assert_eq!(conditions, AppendConditions::default());
     }
     let (_, conditions) =
-        decode(r#"{"fencing_token":"","match_seq_num":18446744073709551615,"records":[{}]}"#, Format::Raw).expect("valid");
-    assert_eq!(conditions, AppendConditions { match_seq_num: Some(u64::MAX), fencing_token: Some(FencingToken::empty()) });
+        decode(r#"{"fencing_token":"","match_seq_num":18446744073709551615,"records":[{}]}"#, Format::Raw)
+            .expect("valid");
+    assert_eq!(
+        conditions,
+        AppendConditions { match_seq_num: Some(u64::MAX), fencing_token: Some(FencingToken::empty()) }
+    );
 }
 
 #[test]

@@ -121,7 +121,10 @@ mod tests {
         basin.deleted_at_ms = Some(0);
         basin.location = Some("here".into());
         let dead = r#"{"name":"my-basin","location":"here","created_at":"1970-01-01T00:00:00.001Z","deleted_at":"1970-01-01T00:00:00.000Z","state":"deleting"}"#;
-        assert_eq!(basin_list(&[basin.clone(), basin], true), format!(r#"{{"basins":[{dead},{dead}],"has_more":true}}"#));
+        assert_eq!(
+            basin_list(&[basin.clone(), basin], true),
+            format!(r#"{{"basins":[{dead},{dead}],"has_more":true}}"#)
+        );
     }
 
     #[test]
@@ -132,7 +135,8 @@ mod tests {
             deleted_at_ms: None,
             cipher: Some(Cipher::Aes256Gcm),
         };
-        let json = r#"{"name":"a/\"\n","created_at":"1970-01-01T00:00:01.000Z","deleted_at":null,"cipher":"aes-256-gcm"}"#;
+        let json =
+            r#"{"name":"a/\"\n","created_at":"1970-01-01T00:00:01.000Z","deleted_at":null,"cipher":"aes-256-gcm"}"#;
         assert_eq!(stream_info(&stream), json);
         assert!(stream_info(&StreamInfo { cipher: None, ..stream }).ends_with(r#""cipher":null}"#));
         assert_eq!(stream_list(&[], false), r#"{"streams":[],"has_more":false}"#);
