@@ -54,6 +54,22 @@ proptest! {
     }
 
     #[test]
+    fn fields_in_any_order_mean_the_same(fields in prop::collection::vec((0..4u8, any::<u8>()), 0..12)) {
+        let (mut record, mut expected) = (Vec::new(), (None, Vec::new(), Vec::new()));
+        for (kind, byte) in fields {
+            match kind {
+                0 => { record.extend([0x08, byte & 0x7f]); expected.0 = Some(u64::from(byte & 0x7f)) }
+                1 => { record.extend([0x12, 3, 0x0a, 1, byte]); expected.1.push((vec![byte], vec![])) }
+                2 => { record.extend([0x1a, 1, byte]); expected.2 = vec![byte] }
+                _ => record.extend([0x3a, 1, byte]),
+            }
+        }
+        let input = [&[0x0a, u8::try_from(record.len()).expect("short")][..], &record].concat();
+        let (batch, _) = append_input(input.into()).expect("valid");
+        prop_assert_eq!(plain(&batch), [expected]);
+    }
+
+    #[test]
     fn garbage_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         let _ = append_input(bytes.clone().into());
         let _ = decode_append_ack(&bytes);

@@ -13,7 +13,7 @@ use model::limits::FRAME_PAYLOAD_BYTES_MAX;
 use crate::AppendConditions;
 use crate::compression::{Compression, Decompressor};
 use crate::proto;
-use crate::status::{ApiError, Code};
+use crate::status::{ApiError, Code, ErrorBody};
 
 /// A frame as received, decompressed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -145,9 +145,11 @@ pub fn unexpected_terminal() -> ApiError {
 /// # Errors
 /// As [`proto::append_input`], but what is not protobuf is a 400 `bad_frame` here.
 pub fn append_input(payload: Bytes) -> Result<(Batch, AppendConditions), ApiError> {
-    proto::append_input(payload).map_err(|error| match error.body {
-        crate::status::ErrorBody::Coded(Code::BadProto, message) => ApiError::new(Code::BadFrame, message),
-        body => ApiError { body, ..error },
+    proto::append_input(payload).map_err(|mut error| {
+        if let ErrorBody::Coded(code @ Code::BadProto, _) = &mut error.body {
+            *code = Code::BadFrame;
+        }
+        error
     })
 }
 

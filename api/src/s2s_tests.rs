@@ -5,7 +5,6 @@ use proptest::prelude::*;
 use super::*;
 use crate::AppendAck;
 use crate::compression::Compressor;
-use crate::status::ErrorBody;
 use model::Position;
 
 fn regular(payload: &[u8], compression: Compression, reconnect_advised: bool) -> (Vec<u8>, Frame) {
