@@ -1,1 +1,44 @@
-fn main(){}
+//! The process `millrace`: serves the S2 API over the engine's shards; measures a server; looks into a data directory.
+
+mod front;
+mod http;
+mod inspect;
+mod metrics;
+mod node;
+mod router;
+mod settings;
+mod size;
+mod store;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A durable stream store that speaks the S2 API.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the server
+    Serve(Box<settings::ServeArgs>),
+    /// Shows what a data directory holds
+    Inspect(inspect::InspectArgs),
+    /// Measures a running server beside the floors of its machine
+    Bench(Box<benches::BenchArgs>),
+}
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Serve(args) => match args.load() {
+            Ok(loaded) => node::serve(&loaded),
+            Err(why) => node::refuse(node::EXIT_SETTINGS, &why),
+        },
+        Command::Inspect(args) => inspect::inspect(&args),
+        Command::Bench(args) => benches::run(*args),
+    }
+}

@@ -1,0 +1,96 @@
+//! A front's thread: one runtime, one port to the shards, one listener, and nothing that another thread touches.
+
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use engine::driver::FrontPort;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::LocalSet;
+
+use crate::http::limits::Budget;
+use crate::http::session::Sessions;
+use crate::http::watch::Watch;
+use crate::http::{Front, Phase, listen};
+use crate::metrics::FrontMetrics;
+use crate::node::EXIT_FRONT;
+use crate::router::Router;
+use crate::settings::Settings;
+use crate::store::Store;
+
+/// What a front is made of; moves to its thread.
+pub(crate) struct Seed {
+    /// Its listener.
+    pub(crate) listener: std::net::TcpListener,
+    /// Its way to the shards.
+    pub(crate) port: FrontPort,
+    /// Basins and placement.
+    pub(crate) router: Router,
+    /// Its counters.
+    pub(crate) metrics: Arc<FrontMetrics>,
+    /// The page of `/metrics`.
+    pub(crate) scrape: Arc<dyn Fn() -> String + Send + Sync>,
+    /// How far the process is on its way out. The front ends when the sender is gone.
+    pub(crate) phase: watch::Receiver<Phase>,
+}
+
+/// Runs a front until the process ends it.
+///
+/// # Errors
+/// When the runtime cannot be made or the listener cannot be watched.
+pub(crate) fn run(seed: Seed, settings: &Settings) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    LocalSet::new().block_on(&runtime, serve(seed, settings))
+}
+
+async fn serve(seed: Seed, settings: &Settings) -> std::io::Result<()> {
+    let Seed { listener, port, router, metrics, scrape, mut phase } = seed;
+    let listener = TcpListener::from_std(listener)?;
+    let front = Rc::new(Front {
+        store: Store::new(port),
+        router,
+        scrape,
+        watch: Rc::new(Watch::new(Arc::clone(&metrics))),
+        sessions: Rc::new(Sessions::new(settings.sessions_max, Arc::clone(&metrics))),
+        budget: Rc::new(Budget::new(settings.front_bytes_max.as_usize(), Arc::clone(&metrics))),
+        cors: !settings.no_cors,
+        phase: std::cell::Cell::new(Phase::Serving),
+        metrics,
+    });
+    let store = front.store.clone();
+    vital("pump", async move {
+        if let Err(error) = store.pump().await {
+            tracing::error!("a front cannot hear its shards: {error}");
+        }
+    });
+    let sweeping = Rc::clone(&front);
+    vital("sweep", async move {
+        let sessions = Rc::clone(&sweeping.sessions);
+        let watch = Rc::clone(&sweeping.watch);
+        sweeping.watch.sweep(move |now| sessions.sweep(&watch, now)).await;
+    });
+    vital("accept", listen::accept(Rc::clone(&front), listener, settings.connections_max));
+    while phase.changed().await.is_ok() {
+        let next = *phase.borrow_and_update();
+        if next > front.phase.get() {
+            front.enter(next);
+        }
+    }
+    Ok(())
+}
+
+/// Spawns what a front cannot be without: its end, or a panic in it, ends the process.
+fn vital(name: &'static str, future: impl Future<Output = ()> + 'static) {
+    tokio::task::spawn_local(async move {
+        let mut future = pin!(future);
+        std::future::poll_fn(|cx| {
+            catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))).unwrap_or(std::task::Poll::Ready(()))
+        })
+        .await;
+        tracing::error!("a front has lost its {name}: the process stops");
+        std::process::exit(EXIT_FRONT);
+    });
+}

@@ -1,0 +1,71 @@
+//! HTTP on a front: connections, routes and sessions. Everything here belongs to one thread.
+
+pub(crate) mod answer;
+pub(crate) mod append;
+pub(crate) mod append_session;
+pub(crate) mod control;
+pub(crate) mod cursor;
+pub(crate) mod dispatch;
+pub(crate) mod limits;
+pub(crate) mod listen;
+pub(crate) mod payload;
+pub(crate) mod pieces;
+pub(crate) mod read;
+pub(crate) mod read_session;
+pub(crate) mod route;
+pub(crate) mod session;
+pub(crate) mod watch;
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::metrics::FrontMetrics;
+use crate::router::Router;
+use crate::store::Store;
+use limits::Budget;
+use session::Sessions;
+use watch::Watch;
+
+/// How far a front is on its way out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Phase {
+    /// Everything is served.
+    Serving,
+    /// New requests are refused; sessions go on and advise their clients to reconnect.
+    Draining,
+    /// Sessions that are still open are ended.
+    Ending,
+}
+
+/// One front: what its connections share.
+pub(crate) struct Front {
+    /// The shards.
+    pub(crate) store: Store,
+    /// Basins and placement.
+    pub(crate) router: Router,
+    /// Counters of this front.
+    pub(crate) metrics: Arc<FrontMetrics>,
+    /// The page of `/metrics`, over all fronts.
+    pub(crate) scrape: Arc<dyn Fn() -> String + Send + Sync>,
+    /// Connections and their clocks.
+    pub(crate) watch: Rc<Watch>,
+    /// Open sessions.
+    pub(crate) sessions: Rc<Sessions>,
+    /// Memory for bodies and for batches on their way.
+    pub(crate) budget: Rc<Budget>,
+    /// Whether CORS headers are sent.
+    pub(crate) cors: bool,
+    /// How far this front is on its way out.
+    pub(crate) phase: Cell<Phase>,
+}
+
+impl Front {
+    /// Moves on to a later phase and tells connections and sessions.
+    pub(crate) fn enter(&self, phase: Phase) {
+        assert!(phase > self.phase.get(), "a front only ever gets closer to its end");
+        self.phase.set(phase);
+        self.watch.wake_all();
+        self.sessions.wake_all();
+    }
+}

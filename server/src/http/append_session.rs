@@ -1,0 +1,239 @@
+//! The body of an append session (s2-wire.md 2.7): takes frames from the request, appends them in order, and gives acks
+//! in the same order, many at a time.
+//!
+//! It is driven by whoever sends the answer: when the client takes no acks, nothing is polled, and so nothing is read.
+//! Promises: acks come strictly in input order; the first failure comes as a terminal frame behind all earlier acks, and
+//! nothing after it is applied (the shard poisons the session); dropping it tells the shard.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use api::s2s::{self, Flags, Frame, FrameDecoder};
+use api::{ApiError, proto};
+use bytes::{Bytes, BytesMut};
+use engine::event::{Append, Op, Reply, SessionId, Target};
+use http_body::Body;
+use hyper::body::Incoming;
+use model::{Failure, ShardId, Unavailable};
+
+use super::append::ack;
+use super::limits::{self, Reserved};
+use super::session::Place;
+use super::{Front, Phase};
+use crate::store::Pending;
+
+/// Metered bytes of a session that are not acknowledged; beyond it reads nothing more.
+const IN_FLIGHT_BYTES_MAX: u64 = 8 << 20;
+/// Inputs of a session that are not acknowledged; beyond it reads nothing more.
+const IN_FLIGHT_MAX: usize = 4096;
+/// Acks that are sent as one piece, in bytes.
+const ACKS_BYTES_MAX: usize = 32 << 10;
+
+/// A session that appends.
+pub(crate) struct AppendSession {
+    front: Rc<Front>,
+    place: Place,
+    id: SessionId,
+    shard: ShardId,
+    target: Target,
+    input: Input,
+    /// An input that found the lane full.
+    refused: Option<(Op, Inputs)>,
+    in_flight: VecDeque<(Pending, Inputs)>,
+    in_flight_bytes: u64,
+    /// The error that ends the session once all earlier inputs are acknowledged.
+    ending: Option<ApiError>,
+    over: bool,
+}
+
+/// One input's share of what is bounded.
+struct Inputs {
+    metered_bytes: u64,
+    _reserved: Reserved,
+}
+
+/// The request's body.
+enum Input {
+    Open(Incoming, FrameDecoder),
+    /// Everything was read.
+    Ended,
+}
+
+impl AppendSession {
+    /// A session on an opened stream.
+    #[must_use]
+    pub(crate) fn new(front: &Rc<Front>, place: Place, shard: ShardId, target: Target, body: Incoming) -> Self {
+        Self {
+            front: Rc::clone(front),
+            place,
+            id: front.store.new_session(),
+            shard,
+            target,
+            input: Input::Open(body, FrameDecoder::new()),
+            refused: None,
+            in_flight: VecDeque::new(),
+            in_flight_bytes: 0,
+            ending: None,
+            over: false,
+        }
+    }
+
+    /// The next bytes of the body.
+    pub(crate) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        self.place.polled(cx);
+        if self.over {
+            return Poll::Ready(None);
+        }
+        self.take_input(cx);
+        let mut piece = self.take_acks(cx);
+        if self.in_flight.is_empty() && self.refused.is_none() {
+            if let Some(error) = self.ending.take() {
+                piece.extend_from_slice(&s2s::terminal(&error));
+                self.finish();
+            } else if matches!(self.input, Input::Ended) {
+                self.finish();
+            }
+        }
+        if !piece.is_empty() {
+            self.place.gave();
+            return Poll::Ready(Some(piece.freeze()));
+        }
+        if self.over { Poll::Ready(None) } else { Poll::Pending }
+    }
+
+    /// Reads and submits until something is missing: bytes, room, or a reason to go on.
+    fn take_input(&mut self, cx: &mut Context<'_>) {
+        if self.front.phase.get() == Phase::Ending && matches!(self.input, Input::Open(..)) {
+            self.end_with(Failure::from(Unavailable::Draining).into());
+        }
+        if let Some((op, inputs)) = self.refused.take() {
+            self.submit(op, inputs, cx);
+        }
+        while self.ending.is_none() && self.refused.is_none() && self.has_room() {
+            let Input::Open(body, decoder) = &mut self.input else { return };
+            match decoder.next_frame() {
+                Ok(Some(Frame::Regular { payload, .. })) => self.append(payload, cx),
+                Ok(Some(Frame::Terminal { .. })) => self.end_with(s2s::unexpected_terminal()),
+                Err(error) => self.end_with(error),
+                Ok(None) => match Pin::new(body).poll_frame(cx) {
+                    Poll::Pending => return,
+                    Poll::Ready(Some(Ok(frame))) => {
+                        if let Ok(data) = frame.into_data() {
+                            decoder.push(data);
+                        }
+                    }
+                    Poll::Ready(None) => {
+                        let finished = decoder.finish();
+                        self.input = Input::Ended;
+                        if let Err(error) = finished {
+                            self.end_with(error);
+                        }
+                    }
+                    // The client has gone, or broke off this stream: it gets what acks it may still take.
+                    Poll::Ready(Some(Err(_))) => self.input = Input::Ended,
+                },
+            }
+        }
+    }
+
+    /// Whether another input may come. One always may, so that a full front goes on, if slowly.
+    fn has_room(&self) -> bool {
+        self.in_flight.is_empty()
+            || (self.in_flight.len() < IN_FLIGHT_MAX
+                && self.in_flight_bytes < IN_FLIGHT_BYTES_MAX
+                && self.front.budget.has_room())
+    }
+
+    fn append(&mut self, payload: Bytes, cx: &Context<'_>) {
+        let bytes = payload.len();
+        let (batch, conditions) = match proto::append_input(payload) {
+            Ok(input) => input,
+            Err(error) => return self.end_with(bad_frame(error)),
+        };
+        let inputs = Inputs { metered_bytes: batch.metered_bytes().into(), _reserved: self.front.budget.take(bytes) };
+        let op = Op::Append(Append {
+            target: self.target.clone(),
+            batch,
+            match_seq_num: conditions.match_seq_num,
+            fencing_token: conditions.fencing_token,
+            create: None,
+            session: Some(self.id),
+        });
+        self.submit(op, inputs, cx);
+    }
+
+    fn submit(&mut self, op: Op, inputs: Inputs, cx: &Context<'_>) {
+        match self.front.store.submit(self.shard, op) {
+            Ok(pending) => {
+                self.in_flight_bytes += inputs.metered_bytes;
+                self.in_flight.push_back((pending, inputs));
+            }
+            Err(op) => {
+                self.front.store.wait_for_room(cx);
+                self.refused = Some((op, inputs));
+            }
+        }
+    }
+
+    /// All acks that are ready, as frames.
+    fn take_acks(&mut self, cx: &mut Context<'_>) -> BytesMut {
+        let mut acks = BytesMut::new();
+        let reconnect_advised = self.front.phase.get() > Phase::Serving;
+        while let Some((pending, inputs)) = self.in_flight.front_mut() {
+            let Poll::Ready(reply) = Pin::new(pending).poll(cx) else { break };
+            self.in_flight_bytes -= inputs.metered_bytes;
+            self.in_flight.pop_front();
+            match reply {
+                Reply::Appended(appended) => {
+                    self.front.metrics.appended(&appended, self.front.store.now_us());
+                    let ack = proto::append_ack(&ack(&appended));
+                    acks.extend_from_slice(&s2s::frame_header(ack.len(), Flags { reconnect_advised, ..Flags::default() }));
+                    acks.extend_from_slice(&ack);
+                }
+                Reply::Failed(failure) => {
+                    // Whatever was sent after it is poisoned; nobody hears of it.
+                    self.in_flight.clear();
+                    self.in_flight_bytes = 0;
+                    self.refused = None;
+                    self.ending = None;
+                    self.end_with(failure.into());
+                    break;
+                }
+                other => panic!("an append was answered with {other:?}"),
+            }
+            if acks.len() >= ACKS_BYTES_MAX {
+                break;
+            }
+        }
+        acks
+    }
+
+    /// Takes nothing more from the client; the first error counts.
+    fn end_with(&mut self, error: ApiError) {
+        self.ending.get_or_insert(error);
+        if let Input::Open(body, _) = std::mem::replace(&mut self.input, Input::Ended) {
+            tokio::task::spawn_local(limits::drain(body));
+        }
+    }
+
+    fn finish(&mut self) {
+        self.over = true;
+    }
+}
+
+impl Drop for AppendSession {
+    fn drop(&mut self) {
+        self.front.store.end_session(self.shard, self.id);
+    }
+}
+
+/// A payload that is no protobuf message is a bad frame in a session (s2-wire.md 2.3).
+fn bad_frame(error: ApiError) -> ApiError {
+    match error.body {
+        api::status::ErrorBody::Coded(api::Code::BadProto, message) => ApiError::new(api::Code::BadFrame, message),
+        body => body.into(),
+    }
+}

@@ -1,0 +1,318 @@
+//! Basins and streams as resources: list, create, ensure, reconfigure, delete (s2-wire.md 1.2-1.8).
+
+use std::rc::Rc;
+
+use api::query::ListQuery;
+use api::{ApiError, Code, json, negotiate};
+use bytes::Bytes;
+use engine::event::{BasinInfo, Op, Provision, Reply, StreamInfo};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use model::config::{Cipher, Patch};
+use model::limits::REQUEST_TOKEN_BYTES_MAX;
+use model::{BasinName, StreamConfig, StreamName};
+use xxhash_rust::xxh3::Xxh3;
+
+use super::Front;
+use super::answer::{self, Answer, header, not_implemented};
+use super::route::decode_segment;
+use crate::router::{METADATA_SHARD, not_deleting, stream_spec};
+
+/// A control-plane request, its body read whole.
+pub(crate) struct Request<'a> {
+    /// The front it came to.
+    pub(crate) front: &'a Rc<Front>,
+    /// Its head.
+    pub(crate) parts: &'a Parts,
+    /// Its body.
+    pub(crate) body: Bytes,
+}
+
+impl Request<'_> {
+    fn headers(&self) -> &HeaderMap {
+        &self.parts.headers
+    }
+
+    fn query(&self) -> &str {
+        self.parts.uri.query().unwrap_or_default()
+    }
+
+    fn required_json(&self) -> Result<&[u8], ApiError> {
+        negotiate::required_json(header(self.headers(), http::header::CONTENT_TYPE), &self.body)
+    }
+
+    fn optional_json(&self) -> Result<&[u8], ApiError> {
+        negotiate::optional_json(header(self.headers(), http::header::CONTENT_TYPE), &self.body)
+    }
+
+    /// `/basins`
+    ///
+    /// # Errors
+    /// As the spec says; so do all others here.
+    pub(crate) async fn basins(&self) -> Result<Answer, ApiError> {
+        if self.parts.method == Method::GET {
+            let page = ListQuery::parse_basins(self.query())?;
+            let (basins, has_more) = self.front.router.basins().list(&page.prefix, &page.start_after, page.limit);
+            let basins: Vec<_> = basins.iter().map(|b| shown_basin(b)).collect();
+            return Ok(answer::json(StatusCode::OK, json::basin_list(&basins, has_more)));
+        }
+        let token = request_token(self.headers())?;
+        let wanted = json::parse_create_basin(self.required_json()?)?;
+        no_cipher(wanted.config.stream_cipher.as_ref())?;
+        let request_key = token.map(|token| request_key(token, &json::basin_config(&wanted.config)));
+        let op = Op::CreateBasin { basin: wanted.basin, config: wanted.config, request_key };
+        let (basin, provision) = basin(self.front.store.ask(METADATA_SHARD, op).await?);
+        Ok(provisioned(StatusCode::CREATED, provision, json::basin_info(&shown_basin(&basin))))
+    }
+
+    /// `/basins/{basin}`
+    pub(crate) async fn basin(&self, segment: &str) -> Result<Answer, ApiError> {
+        let name = basin_name(segment)?;
+        let store = &self.front.store;
+        match self.parts.method {
+            Method::GET => {
+                let basin = self.front.router.basin_named(&name)?;
+                Ok(answer::json(StatusCode::OK, json::basin_config(&basin.config)))
+            }
+            Method::PUT => {
+                let wanted = json::parse_ensure_basin(self.optional_json()?)?;
+                no_cipher(wanted.config.stream_cipher.as_ref())?;
+                let op = Op::EnsureBasin { basin: name, config: wanted.config };
+                let (basin, provision) = basin(store.ask(METADATA_SHARD, op).await?);
+                Ok(provisioned(ensured(provision), provision, json::basin_info(&shown_basin(&basin))))
+            }
+            Method::PATCH => {
+                let change = json::parse_basin_reconfiguration(self.required_json()?)?;
+                no_cipher(match &change.stream_cipher {
+                    Patch::Set(cipher) => Some(cipher),
+                    Patch::Keep | Patch::Clear => None,
+                })?;
+                let (basin, _) = basin(store.ask(METADATA_SHARD, Op::ReconfigureBasin { basin: name, change }).await?);
+                Ok(answer::json(StatusCode::OK, json::basin_config(&basin.config)))
+            }
+            _ => {
+                store.ask(METADATA_SHARD, Op::DeleteBasin { basin: name }).await?;
+                Ok(answer::empty(StatusCode::ACCEPTED))
+            }
+        }
+    }
+
+    /// `/streams`
+    pub(crate) async fn streams(&self, basin: &BasinInfo) -> Result<Answer, ApiError> {
+        if self.parts.method == Method::GET {
+            return self.list_streams(basin).await;
+        }
+        let token = request_token(self.headers())?;
+        let wanted = json::parse_create_stream(self.required_json()?)?;
+        not_deleting(basin)?;
+        let request_key = token.map(|token| request_key(token, &json::stream_config(&wanted.config)));
+        let spec = stream_spec(basin, &wanted.config);
+        let (shard, target) = self.front.router.target(basin, wanted.stream);
+        let reply = self.front.store.ask(shard, Op::CreateStream { target, spec, request_key }).await?;
+        let (stream, provision) = stream(reply);
+        Ok(provisioned(StatusCode::CREATED, provision, json::stream_info(&shown_stream(stream))))
+    }
+
+    /// Asks every shard for its part of the page.
+    async fn list_streams(&self, basin: &BasinInfo) -> Result<Answer, ApiError> {
+        let ListQuery { prefix, start_after, limit } = ListQuery::parse_streams(self.query())?;
+        let mut parts = Vec::new();
+        for shard in self.front.router.shards() {
+            let (prefix, start_after) = (prefix.clone(), start_after.clone());
+            let op = Op::ListStreams { basin_id: basin.id, prefix, start_after, limit };
+            parts.push(Box::pin(self.front.store.ask(shard, op)));
+        }
+        // They are all sent before the first is awaited.
+        let mut streams = Vec::new();
+        let mut has_more = false;
+        for reply in join_all(parts).await {
+            match reply? {
+                Reply::Streams(part, more) => {
+                    streams.extend(part);
+                    has_more |= more;
+                }
+                other => panic!("a listing was answered with {other:?}"),
+            }
+        }
+        streams.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        has_more |= streams.len() > limit;
+        streams.truncate(limit);
+        let streams: Vec<_> = streams.into_iter().map(shown_stream).collect();
+        Ok(answer::json(StatusCode::OK, json::stream_list(&streams, has_more)))
+    }
+
+    /// `/streams/{stream}`
+    pub(crate) async fn stream(&self, basin: &BasinInfo, name: StreamName) -> Result<Answer, ApiError> {
+        let (shard, target) = self.front.router.target(basin, name);
+        let store = &self.front.store;
+        match self.parts.method {
+            Method::GET => Ok(stream_config(store.ask(shard, Op::GetStreamConfig { target }).await?)),
+            Method::PUT => {
+                let config = json::parse_ensure_stream(self.optional_json()?)?;
+                not_deleting(basin)?;
+                let spec = stream_spec(basin, &config);
+                let (info, provision) = stream(store.ask(shard, Op::EnsureStream { target, spec }).await?);
+                Ok(provisioned(ensured(provision), provision, json::stream_info(&shown_stream(info))))
+            }
+            Method::PATCH => {
+                let change = json::parse_stream_reconfiguration(self.required_json()?)?;
+                let defaults: StreamConfig = basin.config.default_stream_config.clone().unwrap_or_default();
+                Ok(stream_config(store.ask(shard, Op::ReconfigureStream { target, change, defaults }).await?))
+            }
+            _ => {
+                store.ask(shard, Op::DeleteStream { target }).await?;
+                Ok(answer::empty(StatusCode::ACCEPTED))
+            }
+        }
+    }
+
+    /// `/access-tokens`: its arguments are checked, then it is not implemented.
+    pub(crate) fn access_tokens(&self) -> Result<Answer, ApiError> {
+        if self.parts.method == Method::GET {
+            ListQuery::parse_streams(self.query())?;
+        } else {
+            let body = self.required_json()?;
+            serde_json::from_slice::<serde::de::IgnoredAny>(body)
+                .map_err(|e| ApiError::new(Code::BadJson, e.to_string()))?;
+        }
+        Err(not_implemented())
+    }
+
+    /// `/access-tokens/{id}`: likewise.
+    pub(crate) fn access_token(&self, segment: &str) -> Result<Answer, ApiError> {
+        let id = decode_segment(segment)?;
+        if !(1..=ACCESS_TOKEN_ID_BYTES_MAX).contains(&id.len()) || id == "." || id == ".." || id.contains('\0') {
+            return Err(ApiError::new(Code::BadPath, "access token ID must be 1 to 96 bytes without NUL"));
+        }
+        Err(not_implemented())
+    }
+
+    /// `/metrics` of the account, a basin or a stream: likewise.
+    pub(crate) fn usage(&self, basin: Option<&str>, stream: Option<&str>) -> Result<Answer, ApiError> {
+        basin.map(basin_name).transpose()?;
+        stream.map(stream_name).transpose()?;
+        Err(not_implemented())
+    }
+
+    /// `/locations` and `/locations/default`: likewise.
+    pub(crate) fn locations(&self) -> Result<Answer, ApiError> {
+        if self.parts.method == Method::PUT {
+            serde_json::from_slice::<String>(self.required_json()?)
+                .map_err(|e| ApiError::new(Code::BadJson, e.to_string()))?;
+        }
+        Err(not_implemented())
+    }
+}
+
+/// Awaits all, polling those that are still open whenever one of them wakes us. There is one per shard.
+async fn join_all<F: Future + Unpin>(mut futures: Vec<F>) -> Vec<F::Output> {
+    let mut outputs: Vec<Option<F::Output>> = futures.iter().map(|_| None).collect();
+    std::future::poll_fn(|cx| {
+        for (future, output) in futures.iter_mut().zip(&mut outputs).filter(|(_, output)| output.is_none()) {
+            if let std::task::Poll::Ready(value) = std::pin::Pin::new(future).poll(cx) {
+                *output = Some(value);
+            }
+        }
+        if outputs.iter().all(Option::is_some) { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    })
+    .await;
+    outputs.into_iter().flatten().collect()
+}
+
+/// A basin's name from a path.
+///
+/// # Errors
+/// 400 `bad_path`.
+pub(crate) fn basin_name(segment: &str) -> Result<BasinName, ApiError> {
+    BasinName::try_from(&*decode_segment(segment)?).map_err(|e| ApiError::new(Code::BadPath, e.0))
+}
+
+/// A stream's name from a path.
+///
+/// # Errors
+/// 400 `bad_path`.
+pub(crate) fn stream_name(segment: &str) -> Result<StreamName, ApiError> {
+    StreamName::try_from(&*decode_segment(segment)?).map_err(|e| ApiError::new(Code::BadPath, e.0))
+}
+
+fn request_token(headers: &HeaderMap) -> Result<Option<&[u8]>, ApiError> {
+    match headers.get("s2-request-token").map(HeaderValue::as_bytes) {
+        Some(token) if token.len() > REQUEST_TOKEN_BYTES_MAX => {
+            let why = "Invalid header `s2-request-token`: request token must not exceed 36 bytes in length";
+            Err(ApiError::new(Code::BadHeader, why))
+        }
+        token => Ok(token),
+    }
+}
+
+/// The same token with the same configuration gives the same key. It is stored, so it must never change.
+fn request_key(token: &[u8], config: &str) -> u64 {
+    let mut hash = Xxh3::new();
+    hash.update(token);
+    hash.update(&[0]);
+    hash.update(config.as_bytes());
+    hash.digest()
+}
+
+fn no_cipher(cipher: Option<&Cipher>) -> Result<(), ApiError> {
+    match cipher {
+        None => Ok(()),
+        Some(_) => Err(ApiError::new(Code::NotImplemented, "stream_cipher is not implemented: leave it out, or null")),
+    }
+}
+
+const fn ensured(provision: Provision) -> StatusCode {
+    match provision {
+        Provision::Created => StatusCode::CREATED,
+        Provision::Updated | Provision::Noop => StatusCode::OK,
+    }
+}
+
+fn provisioned(status: StatusCode, provision: Provision, body: String) -> Answer {
+    let result = match provision {
+        Provision::Created => "created",
+        Provision::Updated => "updated",
+        Provision::Noop => "noop",
+    };
+    let mut answer = answer::json(status, body);
+    answer.headers_mut().insert("s2-provision-result", HeaderValue::from_static(result));
+    answer
+}
+
+fn basin(reply: Reply) -> (BasinInfo, Provision) {
+    match reply {
+        Reply::Basin(basin, provision) => (basin, provision),
+        other => panic!("a basin request was answered with {other:?}"),
+    }
+}
+
+fn stream(reply: Reply) -> (StreamInfo, Provision) {
+    match reply {
+        Reply::Stream(stream, provision) => (stream, provision),
+        other => panic!("a stream request was answered with {other:?}"),
+    }
+}
+
+fn stream_config(reply: Reply) -> Answer {
+    match reply {
+        Reply::StreamConfig(config) => answer::json(StatusCode::OK, json::resolved_stream_config(&config)),
+        other => panic!("a stream config request was answered with {other:?}"),
+    }
+}
+
+fn shown_basin(basin: &BasinInfo) -> json::BasinInfo {
+    json::BasinInfo {
+        name: basin.name.clone(),
+        location: None,
+        created_at_ms: basin.created_at_ms,
+        deleted_at_ms: basin.deleted_at_ms,
+    }
+}
+
+fn shown_stream(stream: StreamInfo) -> json::StreamInfo {
+    let StreamInfo { name, created_at_ms, deleted_at_ms, cipher } = stream;
+    json::StreamInfo { name, created_at_ms, deleted_at_ms, cipher }
+}
+
+/// Longest id of an access token.
+const ACCESS_TOKEN_ID_BYTES_MAX: usize = 96;

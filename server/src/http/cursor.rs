@@ -1,0 +1,285 @@
+//! Where a reading session is: fetches ahead while there is more, follows at the tail, and knows when it is over
+//! (s2-wire.md 4.5, 4.6). It yields steps; how they look on the wire is the body's business.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use engine::event::{Follow, Op, Read, ReadBatch, ReadLimits, ReadReply, ReadStart, Reply, Target};
+use model::{Failure, Position, ShardId};
+use tokio::time::{Instant, Sleep};
+
+use super::limits::{Budget, Reserved};
+use crate::store::{Pending, Store};
+
+/// Batches in one answer of a shard.
+pub(crate) const READ_BATCHES: usize = 4;
+/// Between two heartbeats: jittered per session within this range, well below the 20 s after which clients give up.
+const HEARTBEAT: std::ops::Range<Duration> = Duration::from_millis(12_000)..Duration::from_millis(14_500);
+/// Heartbeats of many sessions are moved to common moments this far apart: one wake of the front serves them all.
+const HEARTBEAT_GRID: Duration = Duration::from_millis(250);
+
+/// How long a read may wait at the tail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wait {
+    /// Not at all: the tail ends it.
+    Never,
+    /// This long after it reached the tail or delivered its last batch.
+    For(Duration),
+    /// For ever.
+    Forever,
+}
+
+/// What comes next.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// Records; the tail is known when they were followed.
+    Batch(ReadBatch, Option<Position>),
+    /// Nothing new: the session is at this tail and alive.
+    Heartbeat(Position),
+    /// Nothing will follow.
+    End,
+    /// Nothing will follow, because of this.
+    Failed(Failure),
+}
+
+/// A read that goes on.
+pub(crate) struct Cursor {
+    store: Store,
+    budget: Rc<Budget>,
+    shard: ShardId,
+    target: Target,
+    limits: ReadLimits,
+    wait: Wait,
+    state: State,
+    /// Where to go on; behind everything in `ready`.
+    next_seq_num: u64,
+    tail: Position,
+    ready: VecDeque<(ReadBatch, Option<Position>, Option<Reserved>)>,
+    heartbeat_due: bool,
+    /// Fires at or before the next heartbeat or the end of the wait.
+    timer: Pin<Box<Sleep>>,
+    heartbeat_at: Instant,
+    wait_until: Option<Instant>,
+    jitter: Duration,
+}
+
+enum State {
+    /// The next chunk is to be asked for once `ready` is empty.
+    Catching,
+    /// The next chunk is on its way.
+    Fetching(Pending),
+    /// The lane was full.
+    Refused,
+    /// At the tail.
+    Following(Pending),
+    Over,
+}
+
+impl Cursor {
+    /// Goes on behind the first answer. `target` carries the incarnation.
+    #[must_use]
+    pub(crate) fn new(
+        store: &Store,
+        budget: &Rc<Budget>,
+        (shard, target): (ShardId, Target),
+        (limits, wait): (ReadLimits, Wait),
+        first: ReadReply,
+    ) -> Self {
+        let now = Instant::now();
+        let spread = u64::try_from((HEARTBEAT.end - HEARTBEAT.start).as_millis()).expect("a few seconds");
+        // Any number that differs from session to session will do.
+        let jitter = Duration::from_millis(store.now_us() % spread);
+        let mut cursor = Self {
+            store: store.clone(),
+            budget: Rc::clone(budget),
+            shard,
+            target,
+            limits,
+            wait,
+            state: State::Catching,
+            next_seq_num: 0,
+            tail: Position::ZERO,
+            ready: VecDeque::new(),
+            heartbeat_due: false,
+            timer: Box::pin(tokio::time::sleep_until(now + HEARTBEAT.end)),
+            heartbeat_at: now,
+            wait_until: None,
+            jitter,
+        };
+        cursor.absorb(first, false);
+        cursor
+    }
+
+    /// Sends a heartbeat at the next chance, if the session is at the tail.
+    pub(crate) fn heartbeat_now(&mut self) {
+        self.heartbeat_due |= matches!(self.state, State::Following(_));
+    }
+
+    /// The next step.
+    pub(crate) fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
+        loop {
+            if let Some((batch, tail, _reserved)) = self.ready.pop_front() {
+                return Poll::Ready(Step::Batch(batch, tail));
+            }
+            if std::mem::take(&mut self.heartbeat_due) {
+                self.set_heartbeat(Instant::now());
+                return Poll::Ready(Step::Heartbeat(self.tail));
+            }
+            match &mut self.state {
+                State::Over => return Poll::Ready(Step::End),
+                State::Catching => self.fetch(),
+                State::Refused => {
+                    self.go_on();
+                    if matches!(self.state, State::Refused) {
+                        self.store.wait_for_room(cx);
+                        return Poll::Pending;
+                    }
+                }
+                State::Fetching(pending) => match Pin::new(pending).poll(cx) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(reply) => {
+                        if let Some(failure) = self.take(reply, false) {
+                            return Poll::Ready(Step::Failed(failure));
+                        }
+                    }
+                },
+                State::Following(pending) => match Pin::new(pending).poll(cx) {
+                    Poll::Pending => {
+                        if self.poll_timer(cx).is_pending() {
+                            return Poll::Pending;
+                        }
+                    }
+                    Poll::Ready(reply) => {
+                        if let Some(failure) = self.take(reply, true) {
+                            return Poll::Ready(Step::Failed(failure));
+                        }
+                    }
+                },
+            }
+        }
+    }
+
+    /// Ready when a heartbeat became due or the wait is over.
+    fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let due = self.wait_until.map_or(self.heartbeat_at, |until| until.min(self.heartbeat_at));
+            // A timer that is early is left alone: it is moved on when it fires, not at every batch.
+            if self.timer.deadline() > due {
+                self.timer.as_mut().reset(due);
+            }
+            if self.timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            let now = Instant::now();
+            if self.wait_until.is_some_and(|until| until <= now) {
+                self.state = State::Over;
+                return Poll::Ready(());
+            }
+            if self.heartbeat_at <= now {
+                self.heartbeat_due = true;
+                return Poll::Ready(());
+            }
+            self.timer.as_mut().reset(due);
+        }
+    }
+
+    fn take(&mut self, reply: Reply, is_live: bool) -> Option<Failure> {
+        match reply {
+            Reply::Read(read) => {
+                self.absorb(read, is_live);
+                None
+            }
+            Reply::Failed(failure) => {
+                self.state = State::Over;
+                Some(failure)
+            }
+            other => panic!("a read was answered with {other:?}"),
+        }
+    }
+
+    /// Takes in an answer and asks for the next: that is the prefetch.
+    fn absorb(&mut self, reply: ReadReply, is_live: bool) {
+        self.target.incarnation = Some(reply.stream);
+        self.next_seq_num = reply.next_seq_num;
+        self.tail = reply.tail;
+        for batch in &reply.batches {
+            for (limit, used) in
+                [(&mut self.limits.count, batch.records_count), (&mut self.limits.bytes, batch.metered_bytes)]
+            {
+                *limit = limit.map(|rest| rest.saturating_sub(used));
+            }
+        }
+        let delivers = !reply.batches.is_empty();
+        let bytes: usize = reply.batches.iter().flat_map(|b| &b.runs).map(bytes::Bytes::len).sum();
+        let mut reserved = delivers.then(|| self.budget.take(bytes));
+        let tail = is_live.then_some(reply.tail);
+        let count = reply.batches.len();
+        // The last batch out gives the memory back.
+        let batches = reply.batches.into_iter().enumerate();
+        self.ready.extend(batches.map(|(i, batch)| (batch, tail, if i + 1 == count { reserved.take() } else { None })));
+        if reply.done || self.limits.count == Some(0) || self.limits.bytes == Some(0) {
+            self.state = State::Over;
+            return;
+        }
+        if self.at_tail() {
+            if self.wait == Wait::Never {
+                self.state = State::Over;
+                return;
+            }
+            let now = Instant::now();
+            self.heartbeat_due = !is_live;
+            self.set_heartbeat(now);
+            if let (Wait::For(time), true) = (self.wait, delivers || !is_live) {
+                self.wait_until = Some(now + time);
+            }
+        }
+        self.state = State::Refused;
+        if self.at_tail() || self.budget.reserve(bytes).is_some() {
+            self.go_on();
+        } else {
+            self.state = State::Catching;
+        }
+    }
+
+    const fn at_tail(&self) -> bool {
+        self.next_seq_num >= self.tail.seq_num
+    }
+
+    fn set_heartbeat(&mut self, now: Instant) {
+        let after = HEARTBEAT.start + self.jitter;
+        let off_grid = (Duration::from_micros(self.store.now_us()) + after).as_millis() % HEARTBEAT_GRID.as_millis();
+        self.heartbeat_at = now + after - Duration::from_millis(u64::try_from(off_grid).expect("less than the grid"));
+    }
+
+    /// Asks for what comes next, if the lane has room.
+    fn go_on(&mut self) {
+        if !self.at_tail() {
+            self.fetch();
+            return;
+        }
+        let follow = Follow { target: self.target.clone(), from_seq_num: self.next_seq_num, limits: self.limits };
+        self.state = match self.store.submit(self.shard, Op::Follow(follow)) {
+            Ok(pending) => State::Following(pending),
+            Err(_) => State::Refused,
+        };
+    }
+
+    fn fetch(&mut self) {
+        let read = Read {
+            target: self.target.clone(),
+            create: None,
+            start: ReadStart::SeqNum(self.next_seq_num),
+            clamp: false,
+            may_follow: true,
+            limits: self.limits,
+        };
+        self.state = match self.store.submit(self.shard, Op::Read(read)) {
+            Ok(pending) => State::Fetching(pending),
+            Err(_) => State::Refused,
+        };
+    }
+}

@@ -1,0 +1,236 @@
+//! What a request may bring: its body is bounded before it is buffered, and all bodies of a front together.
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::compression::Decompressor;
+use api::{ApiError, Code, Compression};
+use bytes::{Bytes, BytesMut};
+use http_body::Body;
+use hyper::body::Incoming;
+use model::{Failure, Unavailable};
+
+use super::watch::Connection;
+use crate::metrics::FrontMetrics;
+
+/// Largest protobuf body of a unary append: a full batch with room for what the metered size does not count.
+pub(crate) const PROTO_BYTES_MAX: usize = 2 << 20;
+/// Largest JSON body of a unary append: a full batch with every byte escaped.
+pub(crate) const JSON_BYTES_MAX: usize = 8 << 20;
+/// Largest body of a control-plane request.
+pub(crate) const CONTROL_BYTES_MAX: usize = 1 << 20;
+/// A refused body is still read up to here, so that the client gets to see the answer.
+const DRAIN_BYTES_MAX: usize = 64 << 20;
+/// And for this long.
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
+/// A whole body has to come within this time, however steady its drip.
+const BODY_TIME_MAX: Duration = Duration::from_secs(120);
+/// What a client is told to wait when the memory for bodies is used up.
+const RETRY_AFTER_MS: u32 = 100;
+
+/// Memory of one front for request bodies and for batches on their way to readers.
+///
+/// Full: unary requests are answered 429, append sessions read nothing more, read sessions fetch nothing ahead.
+pub(crate) struct Budget {
+    bytes_max: usize,
+    used: Cell<usize>,
+    metrics: Arc<FrontMetrics>,
+}
+
+/// Memory taken from a [`Budget`], given back on drop.
+pub(crate) struct Reserved {
+    budget: Rc<Budget>,
+    bytes: usize,
+}
+
+impl Budget {
+    /// A budget of `bytes_max`.
+    #[must_use]
+    pub(crate) const fn new(bytes_max: usize, metrics: Arc<FrontMetrics>) -> Self {
+        Self { bytes_max, used: Cell::new(0), metrics }
+    }
+
+    /// Takes `bytes`, if they are there.
+    pub(crate) fn reserve(self: &Rc<Self>, bytes: usize) -> Option<Reserved> {
+        let mut reserved = Reserved { budget: Rc::clone(self), bytes: 0 };
+        reserved.grow(bytes).then_some(reserved)
+    }
+
+    /// Whether anything is left.
+    #[must_use]
+    pub(crate) const fn has_room(&self) -> bool {
+        self.used.get() < self.bytes_max
+    }
+
+    /// Takes `bytes` even beyond the limit: for what is there already, or without which nothing would move.
+    pub(crate) fn take(self: &Rc<Self>, bytes: usize) -> Reserved {
+        self.add(bytes);
+        Reserved { budget: Rc::clone(self), bytes }
+    }
+
+    fn add(&self, bytes: usize) {
+        self.used.set(self.used.get() + bytes);
+        self.metrics.buffered_bytes.add(bytes as u64);
+    }
+}
+
+impl Reserved {
+    /// Takes `bytes` more, if they are there.
+    pub(crate) fn grow(&mut self, bytes: usize) -> bool {
+        if self.budget.used.get() + bytes > self.budget.bytes_max {
+            return false;
+        }
+        self.budget.add(bytes);
+        self.bytes += bytes;
+        true
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.budget.used.set(self.budget.used.get() - self.bytes);
+        self.budget.metrics.buffered_bytes.sub(self.bytes as u64);
+    }
+}
+
+/// A body that was read whole, and the memory it is counted under.
+pub(crate) struct WholeBody {
+    /// The bytes, decompressed.
+    pub(crate) bytes: Bytes,
+    /// Their place in the budget.
+    pub(crate) reserved: Reserved,
+}
+
+/// How much of a body is read, and how it is refused beyond.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct BodyLimit {
+    /// Most bytes, compressed and not.
+    pub(crate) bytes_max: usize,
+    /// 400 with this code.
+    pub(crate) code: Code,
+}
+
+impl BodyLimit {
+    fn too_large(&self) -> ApiError {
+        ApiError::new(self.code, format!("request body is too large: at most {} bytes", self.bytes_max))
+    }
+}
+
+/// Reads a whole body within `limit`, and undoes its content encoding.
+///
+/// # Errors
+/// 400 when it is too large or damaged, 408 when it comes too slowly, 429 when the front's memory is used up.
+pub(crate) async fn read_body(
+    budget: &Rc<Budget>,
+    connection: &Rc<Connection>,
+    mut body: Incoming,
+    encoding: Compression,
+    limit: BodyLimit,
+) -> Result<WholeBody, ApiError> {
+    let declared = body.size_hint().lower();
+    if declared > limit.bytes_max as u64 {
+        tokio::task::spawn_local(drain(body));
+        return Err(limit.too_large());
+    }
+    let declared = usize::try_from(declared).unwrap_or(limit.bytes_max);
+    let Some(mut reserved) = budget.reserve(declared) else {
+        tokio::task::spawn_local(drain(body));
+        return Err(Failure::from(Unavailable::Busy { retry_after_ms: RETRY_AFTER_MS }).into());
+    };
+    let _reading = connection.reading_body();
+    let read = read_plain(&mut body, declared, &mut reserved, limit);
+    let bytes = match tokio::time::timeout(BODY_TIME_MAX, read).await {
+        Ok(Ok(bytes)) => bytes,
+        Ok(Err(error)) => {
+            tokio::task::spawn_local(drain(body));
+            return Err(error);
+        }
+        Err(_) => return Err(ApiError::new(Code::RequestTimeout, "the request body did not come in time")),
+    };
+    let bytes = match encoding {
+        Compression::None => bytes,
+        Compression::Gzip | Compression::Zstd => {
+            let plain = Decompressor::default().decompress(encoding, &bytes, limit.bytes_max);
+            Bytes::from(plain.map_err(|why| ApiError::new(limit.code, format!("cannot decompress the request body: {why}")))?)
+        }
+    };
+    Ok(WholeBody { bytes, reserved })
+}
+
+/// The body as it is on the wire. One frame, which is the common case, is not copied.
+async fn read_plain(
+    body: &mut Incoming,
+    declared: usize,
+    reserved: &mut Reserved,
+    limit: BodyLimit,
+) -> Result<Bytes, ApiError> {
+    let mut first = Bytes::new();
+    let mut whole: Option<BytesMut> = None;
+    let mut len = 0;
+    while !body.is_end_stream() {
+        let frame = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await;
+        let data = match frame {
+            None => break,
+            Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
+            Some(Err(error)) => return Err(ApiError::new(Code::ClientHangup, format!("the request body broke off: {error}"))),
+        };
+        let counted = len.max(declared);
+        len += data.len();
+        if len > limit.bytes_max {
+            return Err(limit.too_large());
+        }
+        if len > counted && !reserved.grow(len - counted) {
+            return Err(Failure::from(Unavailable::Busy { retry_after_ms: RETRY_AFTER_MS }).into());
+        }
+        match &mut whole {
+            Some(whole) => whole.extend_from_slice(&data),
+            None if first.is_empty() => first = data,
+            None => {
+                let mut both = BytesMut::with_capacity(declared.max(first.len() + data.len()));
+                both.extend_from_slice(&first);
+                both.extend_from_slice(&data);
+                whole = Some(both);
+            }
+        }
+    }
+    Ok(whole.map_or(first, BytesMut::freeze))
+}
+
+/// Reads and drops the rest of a body that is of no more use: closing on a client that still sends would reset the
+/// connection before it has seen its answer.
+pub(crate) async fn drain(mut body: Incoming) {
+    let rest = async {
+        let mut len = 0;
+        while len < DRAIN_BYTES_MAX {
+            match poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+                Some(Ok(frame)) => len += frame.data_ref().map_or(0, Bytes::len),
+                Some(Err(_)) | None => return,
+            }
+        }
+    };
+    // Whether it ended or not, the body is dropped now.
+    let _ = tokio::time::timeout(DRAIN_TIME_MAX, rest).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_budget_gives_no_more_than_it_has_and_gets_it_back() {
+        let metrics = Arc::new(FrontMetrics::default());
+        let budget = Rc::new(Budget::new(100, Arc::clone(&metrics)));
+        let mut first = budget.reserve(60).expect("there is room");
+        assert!(budget.reserve(41).is_none());
+        assert!(!first.grow(41) && first.grow(40));
+        let over = budget.take(50);
+        assert_eq!(metrics.buffered_bytes.get(), 150);
+        drop((first, over));
+        assert_eq!(metrics.buffered_bytes.get(), 0);
+        assert!(budget.reserve(100).is_some());
+    }
+}

@@ -1,0 +1,192 @@
+//! Accepts connections and runs them: HTTP/1.1 or HTTP/2 with prior knowledge, whichever the first bytes are.
+
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::{TcpListener, TcpStream};
+
+use super::watch::WatchedIo;
+use super::{Front, Phase, dispatch};
+
+/// Connections that the kernel keeps for us until we accept them.
+const BACKLOG: i32 = 4096;
+/// What an HTTP/2 client may send ahead on one stream: a few full batches.
+const STREAM_WINDOW_BYTES: u32 = 4 << 20;
+/// And on one connection.
+const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+/// Largest HTTP/2 frame we take.
+const FRAME_BYTES_MAX: u32 = 1 << 20;
+/// Streams of one HTTP/2 connection. Clients open another connection at 90 to 100.
+const STREAMS_MAX: u32 = 1024;
+/// What we keep for one HTTP/2 stream whose client takes it slowly.
+const SEND_BYTES_MAX: usize = 1 << 20;
+/// All headers of one request.
+const HEADERS_BYTES_MAX: u32 = 64 << 10;
+/// Time to let descriptors come free when there are none left to accept with.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Opens one listener per front on the same address. The kernel spreads connections over them.
+///
+/// # Errors
+/// When the address is in use, even by a process that would share it, or not ours.
+pub(crate) fn bind(address: SocketAddr, fronts_count: u16) -> std::io::Result<(SocketAddr, Vec<std::net::TcpListener>)> {
+    // Without REUSEPORT first: two servers must not share a port by accident. It also finds the port when 0 is asked for.
+    let probe = socket(address, false)?;
+    let address = probe.local_addr()?;
+    drop(probe);
+    let listeners = (0..fronts_count).map(|_| socket(address, true)).collect::<Result<_, _>>()?;
+    Ok((address, listeners))
+}
+
+fn socket(address: SocketAddr, shared: bool) -> std::io::Result<std::net::TcpListener> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    sockopt::set_socket_reuseaddr(&socket, true)?;
+    sockopt::set_socket_reuseport(&socket, shared)?;
+    rustix::net::bind(&socket, &address)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// Accepts for ever.
+pub(crate) async fn accept(front: Rc<Front>, listener: TcpListener, connections_max: usize) {
+    let builder = Rc::new(builder(&front));
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!("cannot accept a connection: {error}");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        if front.watch.len() >= connections_max {
+            front.metrics.connections_refused_total.add(1);
+            tokio::task::spawn_local(turn_away(stream));
+            continue;
+        }
+        if let Err(error) = tune(&stream) {
+            tracing::debug!("a connection was gone before it was accepted: {error}");
+            continue;
+        }
+        let run = run(Rc::clone(&front), stream, Rc::clone(&builder));
+        tokio::task::spawn_local(caught(Rc::clone(&front), run));
+    }
+}
+
+/// Small writes go at once, and a dead peer is found within two minutes.
+fn tune(stream: &TcpStream) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    sockopt::set_socket_keepalive(stream, true)?;
+    sockopt::set_tcp_keepidle(stream, Duration::from_secs(60))?;
+    sockopt::set_tcp_keepintvl(stream, Duration::from_secs(10))?;
+    sockopt::set_tcp_keepcnt(stream, 6)?;
+    Ok(())
+}
+
+fn builder(front: &Rc<Front>) -> auto::Builder<LocalExec> {
+    let mut builder = auto::Builder::new(LocalExec(Rc::clone(front)));
+    // Silence is watched by `Watch`, which needs no timer per request.
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(None).half_close(true);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_frame_size(FRAME_BYTES_MAX)
+        .max_concurrent_streams(STREAMS_MAX)
+        .max_send_buf_size(SEND_BYTES_MAX)
+        .max_header_list_size(HEADERS_BYTES_MAX);
+    builder
+}
+
+/// One connection, from its first byte to its last.
+async fn run(front: Rc<Front>, stream: TcpStream, builder: Rc<auto::Builder<LocalExec>>) {
+    let watched = front.watch.open();
+    let connection = Rc::clone(&watched.connection);
+    let io = TokioIo::new(WatchedIo::new(stream, &watched));
+    let service = {
+        let (front, connection) = (Rc::clone(&front), Rc::clone(&connection));
+        service_fn(move |request| dispatch::serve(Rc::clone(&front), Rc::clone(&connection), request))
+    };
+    let mut http = pin!(builder.serve_connection(io, service));
+    let mut shutting_down = false;
+    poll_fn(|cx| {
+        if connection.poll_cut(cx) {
+            return Poll::Ready(());
+        }
+        if !shutting_down && front.phase.get() > Phase::Serving {
+            shutting_down = true;
+            http.as_mut().graceful_shutdown();
+        }
+        http.as_mut().poll(cx).map(|ended| {
+            if let Err(error) = ended {
+                tracing::debug!("a connection broke off: {error}");
+            }
+        })
+    })
+    .await;
+}
+
+/// A panic costs what it happened in: a connection, or one stream of one.
+async fn caught(front: Rc<Front>, future: impl Future) {
+    let mut future = pin!(future);
+    poll_fn(|cx| {
+        catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx).map(drop))).unwrap_or_else(|_| {
+            // The panic hook has logged what and where.
+            front.metrics.panics_total.add(1);
+            Poll::Ready(())
+        })
+    })
+    .await;
+}
+
+async fn turn_away(mut stream: TcpStream) {
+    // It may be gone already: then nobody needs the answer.
+    let _ = stream.write_all(TOO_MANY_CONNECTIONS).await;
+    let _ = stream.shutdown().await;
+}
+
+/// Runs the tasks of HTTP/2 connections on this front.
+#[derive(Clone)]
+struct LocalExec(Rc<Front>);
+
+impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExec {
+    fn execute(&self, future: F) {
+        tokio::task::spawn_local(caught(Rc::clone(&self.0), future));
+    }
+}
+
+const TOO_MANY_CONNECTIONS: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\ncontent-type: application/json\r\n\
+    retry-after-ms: 1000\r\nconnection: close\r\ncontent-length: 67\r\n\r\n\
+    {\"code\":\"rate_limited\",\"message\":\"too many connections, try later\"}";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_is_not_shared_with_another_server() {
+        let (address, _listeners) = bind(SocketAddr::from(([127, 0, 0, 1], 0)), 2).expect("a free port");
+        assert_ne!(address.port(), 0);
+        assert_eq!(bind(address, 1).expect_err("it is taken").kind(), std::io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn the_answer_to_too_many_is_well_formed() {
+        let text = std::str::from_utf8(TOO_MANY_CONNECTIONS).expect("text");
+        let (head, body) = text.split_once("\r\n\r\n").expect("a head and a body");
+        assert!(head.contains(&format!("content-length: {}\r\n", body.len())) || head.ends_with(&format!("content-length: {}", body.len())), "{}", body.len());
+    }
+}

@@ -1,0 +1,200 @@
+//! GET records and GET tail: one answer, or the opening of a session (s2-wire.md 1.10, 2.6, 3, 4.5-4.7).
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use api::compression::Compressor;
+use api::negotiate::{self, ReadKind};
+use api::query::{self, ReadQuery};
+use api::sse::EventId;
+use api::{ApiError, json};
+use bytes::{Bytes, BytesMut};
+use engine::event::{BasinInfo, Follow, Op, Read, ReadBatch, ReadLimits, ReadReply, ReadStart, Reply, Target};
+use http::request::Parts;
+use http::{HeaderMap, StatusCode};
+use model::stored::tail_field;
+use model::{Position, ShardId, StreamConfig, StreamName};
+
+use super::answer::{self, Answer, header};
+use super::append::{check_encryption_key, stream_config_header};
+use super::cursor::{Cursor, READ_BATCHES, Wait};
+use super::payload::Kind;
+use super::read_session::{ReadSession, Wire};
+use super::watch::Connection;
+use super::{Front, route};
+use crate::router::{not_deleting, stream_spec};
+
+/// GET `/streams/{stream}/records/tail`.
+///
+/// # Errors
+/// As the spec says.
+pub(crate) async fn check_tail(front: &Front, basin: &BasinInfo, stream: StreamName) -> Result<Answer, ApiError> {
+    not_deleting(basin)?;
+    let create = basin.config.create_stream_on_read.then(|| stream_spec(basin, &StreamConfig::default()));
+    let (shard, target) = front.router.target(basin, stream);
+    match front.store.ask(shard, Op::CheckTail { target, create }).await? {
+        Reply::Tail(tail) => Ok(answer::json(StatusCode::OK, json::tail_response(tail))),
+        other => panic!("a check-tail was answered with {other:?}"),
+    }
+}
+
+/// What a read was opened with.
+struct Opened {
+    shard: ShardId,
+    target: Target,
+    query: ReadQuery,
+    limits: ReadLimits,
+    first: ReadReply,
+}
+
+/// GET `/streams/{stream}/records`. Returns the row of the metrics beside the answer.
+///
+/// # Errors
+/// As the spec says; once a session is open its errors are part of its body.
+pub(crate) async fn read(
+    front: &Rc<Front>,
+    connection: &Rc<Connection>,
+    parts: &Parts,
+    basin: &BasinInfo,
+    stream: StreamName,
+) -> Result<(usize, Answer), ApiError> {
+    let headers = &parts.headers;
+    let format = negotiate::format(header(headers, "s2-format"))?;
+    let query = ReadQuery::parse(parts.uri.query().unwrap_or_default())?;
+    let kind = negotiate::read_kind(header(headers, http::header::CONTENT_TYPE), header(headers, http::header::ACCEPT));
+    let (wire, content_type, query) = match kind {
+        ReadKind::Unary(wire) => {
+            let opened = open(front, headers, basin, stream, query.unary(), 1).await?;
+            return Ok((7, unary(front, opened, wire, format).await?));
+        }
+        ReadKind::S2s => {
+            let compression = negotiate::session_compression(header(headers, http::header::ACCEPT_ENCODING));
+            (Wire::S2s(compression, Compressor::new(compression)), "s2s/proto", query)
+        }
+        ReadKind::Sse => {
+            let resumed = header(headers, "last-event-id").map(EventId::parse).transpose()?;
+            let query = resumed.map_or(query, |id| id.resume(query));
+            (Wire::Sse(format, resumed.unwrap_or_default()), "text/event-stream", query)
+        }
+    };
+    let place = front.sessions.enter(&front.watch, connection)?;
+    let opened = open(front, headers, basin, stream, query, READ_BATCHES).await?;
+    let wait = match opened.query.wait_secs {
+        Some(secs) if secs > 0 => Wait::For(Duration::from_secs(secs.into())),
+        // Without limits and without a wait a read follows for ever; with `wait=0` it ends at the tail.
+        None if opened.query.may_follow() => Wait::Forever,
+        Some(_) | None => Wait::Never,
+    };
+    let place_at = (opened.shard, opened.target);
+    let cursor = Cursor::new(&front.store, &front.budget, place_at, (opened.limits, wait), opened.first);
+    let session = ReadSession::new(front, place, cursor, wire);
+    Ok((route::READ_SESSION_ROW, answer::streaming(content_type, Kind::Read(Box::new(session)))))
+}
+
+/// Resolves the start: after this the answer is 200.
+async fn open(
+    front: &Front,
+    headers: &HeaderMap,
+    basin: &BasinInfo,
+    stream: StreamName,
+    query: ReadQuery,
+    batches: usize,
+) -> Result<Opened, ApiError> {
+    check_encryption_key(headers)?;
+    let config = stream_config_header(headers)?;
+    not_deleting(basin)?;
+    let create = basin.config.create_stream_on_read.then(|| stream_spec(basin, &config));
+    let (shard, target) = front.router.target(basin, stream);
+    let limits = ReadLimits { count: query.count, bytes: query.bytes, until: query.until, batches };
+    let start = match query.start {
+        query::ReadStart::SeqNum(seq_num) => ReadStart::SeqNum(seq_num),
+        query::ReadStart::Timestamp(timestamp) => ReadStart::Timestamp(timestamp),
+        query::ReadStart::TailOffset(offset) => ReadStart::TailOffset(offset),
+    };
+    // Who wants nothing gets nothing, even from beyond the tail.
+    let clamp = query.clamp || query.wants_nothing();
+    let may_follow = query.may_follow() || query.wants_nothing();
+    let read = Read { target: target.clone(), create, start, clamp, may_follow, limits };
+    let first = read_reply(front.store.ask(shard, Op::Read(read)).await?);
+    let target = Target { incarnation: Some(first.stream), ..target };
+    Ok(Opened { shard, target, query, limits, first })
+}
+
+fn read_reply(reply: Reply) -> ReadReply {
+    match reply {
+        Reply::Read(read) => read,
+        other => panic!("a read was answered with {other:?}"),
+    }
+}
+
+/// One batch, as soon as there is one or the wait is over.
+async fn unary(
+    front: &Front,
+    opened: Opened,
+    wire: negotiate::Wire,
+    format: api::Format,
+) -> Result<Answer, ApiError> {
+    let Opened { shard, target, query, limits, first } = opened;
+    let wait = Duration::from_secs(query.wait_secs.unwrap_or(0).into());
+    let waited = async {
+        let mut reply = first;
+        let mut tail = None;
+        // Each turn gets further; a chunk may be empty when all it covered was trimmed meanwhile.
+        while reply.batches.is_empty() && !reply.done && !query.wants_nothing() {
+            let at = reply.next_seq_num;
+            let is_at_tail = at >= reply.tail.seq_num;
+            if is_at_tail && !query.may_follow() {
+                break;
+            }
+            let target = target.clone();
+            let op = if is_at_tail {
+                Op::Follow(Follow { target, from_seq_num: at, limits })
+            } else {
+                let start = ReadStart::SeqNum(at);
+                Op::Read(Read { target, create: None, start, clamp: false, may_follow: true, limits })
+            };
+            reply = read_reply(front.store.ask(shard, op).await?);
+            tail = is_at_tail.then_some(reply.tail);
+        }
+        Ok::<_, ApiError>((reply.batches.into_iter().next(), tail))
+    };
+    let (batch, tail) = if wait.is_zero() {
+        waited.await?
+    } else {
+        match tokio::time::timeout(wait, waited).await {
+            Ok(read) => read?,
+            Err(_) => (None, None),
+        }
+    };
+    let tail = tail.filter(|_| batch.is_some());
+    encode(batch, tail, wire, format)
+}
+
+fn encode(
+    batch: Option<ReadBatch>,
+    tail: Option<Position>,
+    wire: negotiate::Wire,
+    format: api::Format,
+) -> Result<Answer, ApiError> {
+    let runs = batch.map(|b| b.runs).unwrap_or_default();
+    let body = match wire {
+        negotiate::Wire::Json => {
+            let runs: Vec<&[u8]> = runs.iter().map(|run| &**run).collect();
+            Bytes::from(json::read_batch(&runs, tail, format)?)
+        }
+        negotiate::Wire::Proto => match (<[Bytes; 1]>::try_from(runs), tail) {
+            (Ok([run]), None) => run,
+            (Ok([run]), Some(tail)) => concat(&[run], Some(tail)),
+            (Err(runs), tail) => concat(&runs, tail),
+        },
+    };
+    Ok(answer::full(StatusCode::OK, wire.content_type(), body))
+}
+
+fn concat(runs: &[Bytes], tail: Option<Position>) -> Bytes {
+    let tail = tail.map(tail_field).unwrap_or_default();
+    let mut out = BytesMut::with_capacity(runs.iter().map(Bytes::len).sum::<usize>() + tail.len());
+    runs.iter().for_each(|run| out.extend_from_slice(run));
+    out.extend_from_slice(&tail);
+    out.freeze()
+}

@@ -1,0 +1,175 @@
+//! The body of a reading session: what its cursor yields, as s2s frames or server-sent events (s2-wire.md 2.6, 3).
+//!
+//! Bounded: it holds one chunk that is being sent and one that is fetched ahead, and is polled only as fast as its
+//! client takes what it gives.
+
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use api::compression::Compressor;
+use api::s2s::{self, Flags};
+use api::sse::{self, EventId};
+use api::{ApiError, Compression, Format};
+use bytes::Bytes;
+use engine::event::ReadBatch;
+use model::stored::tail_field;
+use model::{Position, Unavailable};
+
+use super::cursor::{Cursor, Step};
+use super::pieces::Pieces;
+use super::session::Place;
+use super::{Front, Phase};
+
+/// Once this much is ready to be sent, nothing more is encoded.
+const READY_BYTES_MAX: usize = 128 << 10;
+
+/// A session that reads.
+pub(crate) struct ReadSession {
+    front: Rc<Front>,
+    place: Place,
+    cursor: Cursor,
+    wire: Wire,
+    pieces: Pieces,
+    over: bool,
+    told_to_reconnect: bool,
+}
+
+/// How a session looks on the wire.
+pub(crate) enum Wire {
+    /// Frames.
+    S2s(Compression, Compressor),
+    /// Server-sent events, and how much was delivered.
+    Sse(Format, EventId),
+}
+
+impl ReadSession {
+    /// A session from where `cursor` is.
+    #[must_use]
+    pub(crate) fn new(front: &Rc<Front>, place: Place, cursor: Cursor, wire: Wire) -> Self {
+        Self {
+            front: Rc::clone(front),
+            place,
+            cursor,
+            wire,
+            pieces: Pieces::default(),
+            over: false,
+            told_to_reconnect: false,
+        }
+    }
+
+    /// The next bytes of the body.
+    pub(crate) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        self.place.polled(cx);
+        self.notice_phase();
+        while !self.over && self.pieces.len() < READY_BYTES_MAX {
+            match self.cursor.poll_step(cx) {
+                Poll::Ready(step) => self.encode(step),
+                Poll::Pending => break,
+            }
+        }
+        match self.pieces.pop() {
+            Some(piece) => {
+                self.place.gave();
+                Poll::Ready(Some(piece))
+            }
+            None if self.over => Poll::Ready(None),
+            None => Poll::Pending,
+        }
+    }
+
+    fn notice_phase(&mut self) {
+        match self.front.phase.get() {
+            Phase::Serving => {}
+            Phase::Draining => {
+                if !std::mem::replace(&mut self.told_to_reconnect, true) {
+                    self.cursor.heartbeat_now();
+                }
+            }
+            Phase::Ending => {
+                if !self.over {
+                    self.fail(&model::Failure::from(Unavailable::Draining).into());
+                }
+            }
+        }
+    }
+
+    fn encode(&mut self, step: Step) {
+        match step {
+            Step::Batch(batch, tail) => self.batch(&batch, tail),
+            Step::Heartbeat(tail) => self.heartbeat(tail),
+            Step::End => {
+                self.over = true;
+                match self.wire {
+                    Wire::S2s(..) => {}
+                    Wire::Sse(..) => self.pieces.copy(sse::DONE.as_bytes()),
+                }
+            }
+            Step::Failed(failure) => {
+                if let model::Failure::Corrupt(what) = &failure {
+                    tracing::error!("a read met damaged data: {what}");
+                }
+                self.fail(&failure.into());
+            }
+        }
+    }
+
+    fn batch(&mut self, batch: &ReadBatch, tail: Option<Position>) {
+        match &mut self.wire {
+            Wire::S2s(compression, compressor) => {
+                let tail = tail.map(tail_field).unwrap_or_default();
+                let reconnect_advised = self.told_to_reconnect;
+                if *compression != Compression::None {
+                    let mut parts: Vec<&[u8]> = batch.runs.iter().map(|run| &**run).collect();
+                    parts.push(&tail);
+                    if let Some(payload) = compressor.compress(&parts) {
+                        let flags = Flags { compression: *compression, reconnect_advised };
+                        self.pieces.copy(&s2s::frame_header(payload.len(), flags));
+                        self.pieces.put(payload.into());
+                        return;
+                    }
+                }
+                let len = batch.runs.iter().map(Bytes::len).sum::<usize>() + tail.len();
+                self.pieces.copy(&s2s::frame_header(len, Flags { compression: Compression::None, reconnect_advised }));
+                for run in &batch.runs {
+                    self.pieces.put(run.clone());
+                }
+                self.pieces.copy(&tail);
+            }
+            Wire::Sse(format, delivered) => {
+                let runs: Vec<&[u8]> = batch.runs.iter().map(|run| &**run).collect();
+                match sse::batch(&runs, tail, *format, delivered) {
+                    Ok(event) => self.pieces.put(event.into()),
+                    Err(failure) => {
+                        tracing::error!("a stored batch cannot be decoded: {failure:?}");
+                        self.fail(&failure.into());
+                    }
+                }
+            }
+        }
+    }
+
+    fn heartbeat(&mut self, tail: Position) {
+        match self.wire {
+            Wire::S2s(..) => {
+                let payload = tail_field(tail);
+                let flags = Flags { compression: Compression::None, reconnect_advised: self.told_to_reconnect };
+                self.pieces.copy(&s2s::frame_header(payload.len(), flags));
+                self.pieces.copy(&payload);
+            }
+            Wire::Sse(..) => {
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
+                self.pieces.copy(sse::ping(now_ms, tail).as_bytes());
+            }
+        }
+    }
+
+    fn fail(&mut self, error: &ApiError) {
+        self.over = true;
+        match self.wire {
+            Wire::S2s(..) => self.pieces.put(s2s::terminal(error)),
+            Wire::Sse(..) => self.pieces.copy(sse::error(error).as_bytes()),
+        }
+    }
+}

@@ -1,0 +1,235 @@
+//! `millrace serve`, from the settings to the exit status: starts shards and fronts, says what is in force, waits for a
+//! signal, drains.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use engine::driver::{Driver, Node, NodeConfig, StartError, default_shards_count};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::front::{self, Seed};
+use crate::http::{Phase, listen};
+use crate::metrics::{self, FrontMetrics};
+use crate::router::Router;
+use crate::settings::{DriverChoice, Loaded, Settings};
+
+/// Exit status when settings make no sense or are unsafe.
+pub(crate) const EXIT_SETTINGS: u8 = 2;
+/// Exit status when what was durable is damaged.
+pub(crate) const EXIT_DAMAGED: u8 = 65;
+/// Exit status when the address cannot be listened on.
+pub(crate) const EXIT_ADDRESS: u8 = 69;
+/// Exit status when a front has lost a vital part. 70 and 71 are the engine's.
+pub(crate) const EXIT_FRONT: i32 = 72;
+/// Exit status when the data directory, or something else of the system, cannot be used.
+pub(crate) const EXIT_SYSTEM: u8 = 73;
+/// Exit status when another process has the data directory.
+pub(crate) const EXIT_IN_USE: u8 = 75;
+
+/// Sessions get this long to leave by themselves.
+const LEAVE_TIME_MAX: Duration = Duration::from_secs(5);
+/// Then they are ended, and get this long to see it.
+const END_TIME_MAX: Duration = Duration::from_secs(3);
+/// What was accepted gets this long to become durable.
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(10);
+/// How often a front in drain is looked at.
+const LOOK: Duration = Duration::from_millis(10);
+/// Requests of one front that may be open at one shard beside its waiting readers.
+const REQUESTS_MAX: usize = 4096;
+
+/// Serves until SIGTERM or SIGINT.
+#[must_use]
+pub(crate) fn serve(loaded: &Loaded) -> ExitCode {
+    if loaded.print_config {
+        loaded.shown.iter().for_each(|line| println!("{line}"));
+        return ExitCode::SUCCESS;
+    }
+    let settings = &loaded.settings;
+    if let Err(why) = settings.check() {
+        return refuse(EXIT_SETTINGS, &why);
+    }
+    if let Err(why) = start_log(settings) {
+        return refuse(EXIT_SETTINGS, &why);
+    }
+    let (address, listeners) = match listen::bind(settings.listen, settings.fronts) {
+        Ok(bound) => bound,
+        Err(error) => {
+            return refuse(EXIT_ADDRESS, &format!("cannot listen on {}: {error}", settings.listen));
+        }
+    };
+    let node = match Node::start(node_config(settings)) {
+        Ok(node) => Arc::new(node),
+        Err(error) => return refuse(start_status(&error), &start_text(&error)),
+    };
+    let (phase, fronts) = match start_fronts(settings, &node, listeners) {
+        Ok(started) => started,
+        Err(error) => return refuse(EXIT_SYSTEM, &format!("cannot start a front: {error}")),
+    };
+    print_banner(settings, &node, address);
+    let clean = match wait_for_signal() {
+        Ok(()) => drain(&node, phase, fronts),
+        Err(error) => {
+            return refuse(EXIT_SYSTEM, &format!("cannot wait for signals: {error}"));
+        }
+    };
+    if let Some(node) = Arc::into_inner(node) {
+        node.stop();
+    }
+    if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Says why the process does not run.
+pub(crate) fn refuse(status: u8, why: &str) -> ExitCode {
+    eprintln!("millrace: {why}");
+    ExitCode::from(status)
+}
+
+fn start_log(settings: &Settings) -> Result<(), String> {
+    let filter = tracing_subscriber::EnvFilter::try_new(&settings.log)
+        .map_err(|e| format!("the setting `log` is not a filter: {e}"))?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    Ok(())
+}
+
+fn node_config(settings: &Settings) -> NodeConfig {
+    let shards = (settings.shards > 0).then_some(settings.shards);
+    let mut config = NodeConfig::new(settings.data.clone());
+    config.driver = match settings.driver {
+        DriverChoice::Auto => Driver::Auto,
+        DriverChoice::Glommio => Driver::Glommio,
+        DriverChoice::Threads => Driver::Threads,
+    };
+    config.shards = shards;
+    config.fronts = settings.fronts;
+    config.segment_bytes = settings.segment_bytes.0;
+    config.log_bytes_max = (settings.log_bytes_max.0 > 0).then_some(settings.log_bytes_max.0);
+    let shards_count = usize::from(shards.unwrap_or_else(default_shards_count));
+    config.limits.cache_bytes_max = settings.cache_bytes_max.as_usize() / shards_count;
+    config.limits.readers_max = settings.readers_max;
+    config.outstanding_max = usize::from(settings.fronts) * (settings.readers_max + REQUESTS_MAX);
+    config
+}
+
+const fn start_status(error: &StartError) -> u8 {
+    match error {
+        StartError::Settings(_) | StartError::Driver(_) => EXIT_SETTINGS,
+        StartError::InUse { .. } => EXIT_IN_USE,
+        StartError::Directory { .. } | StartError::Io { .. } => EXIT_SYSTEM,
+        StartError::Recovery { .. } => EXIT_DAMAGED,
+    }
+}
+
+fn start_text(error: &StartError) -> String {
+    match error {
+        StartError::InUse { .. } => {
+            format!("{error}. Only one server may use a directory: stop the other one, or give this one its own with --data")
+        }
+        StartError::Recovery { .. } => {
+            format!("{error}\nmillrace: the server does not start on damaged data, and has changed nothing on the disk")
+        }
+        StartError::Settings(_) | StartError::Driver(_) | StartError::Directory { .. } | StartError::Io { .. } => error.to_string(),
+    }
+}
+
+type Fronts = Vec<JoinHandle<std::io::Result<()>>>;
+
+struct Phases {
+    sender: watch::Sender<Phase>,
+    metrics: Vec<Arc<FrontMetrics>>,
+}
+
+fn start_fronts(
+    settings: &Settings,
+    node: &Arc<Node>,
+    listeners: Vec<std::net::TcpListener>,
+) -> std::io::Result<(Phases, Fronts)> {
+    let metrics: Vec<Arc<FrontMetrics>> = listeners.iter().map(|_| Arc::default()).collect();
+    let (sender, receiver) = watch::channel(Phase::Serving);
+    let scrape: Arc<dyn Fn() -> String + Send + Sync> = {
+        // Weak, so that a page that is being made does not keep the shards.
+        let (node, metrics) = (Arc::downgrade(node), metrics.clone());
+        Arc::new(move || {
+            let fronts: Vec<&FrontMetrics> = metrics.iter().map(|m| &**m).collect();
+            metrics::render(&fronts, &node.upgrade().map(|node| node.stats()).unwrap_or_default())
+        })
+    };
+    let mut fronts = Vec::new();
+    for ((index, listener), metrics) in (0..).zip(listeners).zip(&metrics) {
+        let seed = Seed {
+            listener,
+            port: node.front_port(index),
+            router: Router::new(node.basins(), node.placement()),
+            metrics: Arc::clone(metrics),
+            scrape: Arc::clone(&scrape),
+            phase: receiver.clone(),
+        };
+        let settings = settings.clone();
+        let thread = std::thread::Builder::new().name(format!("front-{index}"));
+        fronts.push(thread.spawn(move || front::run(seed, &settings))?);
+    }
+    Ok((Phases { sender, metrics }, fronts))
+}
+
+fn print_banner(settings: &Settings, node: &Node, address: std::net::SocketAddr) {
+    println!("millrace {}", env!("CARGO_PKG_VERSION"));
+    println!("{}", node.report());
+    println!("fronts: {}, memory for bodies and slow readers at most {} each", settings.fronts, settings.front_bytes_max);
+    println!("listening on http://{address}");
+    let host = if address.ip().is_unspecified() { format!("127.0.0.1:{}", address.port()) } else { address.to_string() };
+    println!("export S2_ACCOUNT_ENDPOINT=http://{host}");
+    println!("export S2_BASIN_ENDPOINT=http://{host}");
+    println!("export S2_ACCESS_TOKEN=any");
+}
+
+fn wait_for_signal() -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let name = runtime.block_on(async {
+        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        Ok::<_, std::io::Error>(tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        })
+    })?;
+    tracing::info!("{name}: draining; a second one stops at once");
+    std::thread::Builder::new().name("second-signal".to_owned()).spawn(move || {
+        let again = runtime.block_on(async {
+            let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+            Ok::<_, std::io::Error>(())
+        });
+        if again.is_ok() {
+            std::process::exit(1);
+        }
+    })?;
+    Ok(())
+}
+
+/// Lets sessions leave, ends those that stay, then waits until all that was accepted is durable.
+fn drain(node: &Node, phases: Phases, fronts: Fronts) -> bool {
+    for (phase, time_max) in [(Phase::Draining, LEAVE_TIME_MAX), (Phase::Ending, END_TIME_MAX)] {
+        phases.sender.send_replace(phase);
+        let until = Instant::now() + time_max;
+        // A front takes a moment to hear of it; what it had open by then counts.
+        std::thread::sleep(LOOK);
+        while phases.metrics.iter().any(|m| m.requests_open.get() > 0) && Instant::now() < until {
+            std::thread::sleep(LOOK);
+        }
+    }
+    let clean = node.drain(DRAIN_TIME_MAX);
+    if !clean {
+        tracing::warn!("not everything that was accepted became durable within {} s", DRAIN_TIME_MAX.as_secs());
+    }
+    drop(phases);
+    for front in fronts {
+        match front.join() {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!("a front ended badly: {error}"),
+            Err(_) => tracing::error!("a front panicked"),
+        }
+    }
+    tracing::info!("stopped");
+    clean
+}
