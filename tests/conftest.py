@@ -14,7 +14,8 @@ import tempfile
 
 import pytest
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE / "crash")]
 
 import millrace_process  # noqa: E402
 import raw_http  # noqa: E402

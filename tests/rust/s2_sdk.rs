@@ -6,14 +6,17 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use s2_sdk::append_session::AppendSessionConfig;
-use s2_sdk::error::{AppendConditionFailed, AppendError, AppendSessionError, ReadError, ReadSessionError, RequestError, ServerError};
+use s2_sdk::error::{
+    AppendConditionFailed, AppendError, AppendSessionError, ReadError, ReadSessionError, RequestError, ServerError,
+};
 use s2_sdk::producer::ProducerConfig;
 use s2_sdk::types::{
-    AppendInput, AppendRecord, AppendRecordBatch, BasinConfig, BasinName, BasinReconfiguration, CommandRecord, Compression,
-    CreateBasinInput, CreateStreamInput, DeleteBasinInput, DeleteStreamInput, EnsureOutput, EnsureStreamInput, FencingToken, Header,
-    ListAllStreamsInput, ListBasinsInput, ListStreamsInput, ReadFrom, ReadInput, ReadLimits, ReadSessionConfig, ReadStart, ReadStop,
-    ReconfigureBasinInput, ReconfigureStreamInput, RetentionPolicy, S2Config, S2Endpoints, StreamConfig, StreamName,
-    StreamReconfiguration, TimestampingConfig, TimestampingMode,
+    AppendInput, AppendRecord, AppendRecordBatch, BasinConfig, BasinName, BasinReconfiguration, CommandRecord,
+    Compression, CreateBasinInput, CreateStreamInput, DeleteBasinInput, DeleteStreamInput, EnsureOutput,
+    EnsureStreamInput, FencingToken, Header, ListAllStreamsInput, ListBasinsInput, ListStreamsInput, ReadFrom,
+    ReadInput, ReadLimits, ReadSessionConfig, ReadStart, ReadStop, ReconfigureBasinInput, ReconfigureStreamInput,
+    RetentionPolicy, S2Config, S2Endpoints, StreamConfig, StreamName, StreamReconfiguration, TimestampingConfig,
+    TimestampingMode,
 };
 use s2_sdk::{S2, S2Basin, S2Stream};
 
@@ -116,7 +119,9 @@ async fn conditions_fail_with_typed_errors() {
     stream.append(command(CommandRecord::fence(mine.clone()))).await.unwrap();
     stream.append(batch(&["c"]).with_fencing_token(mine)).await.unwrap();
     match stream.append(batch(&["d"]).with_fencing_token("other".parse().unwrap())).await {
-        Err(AppendError::ConditionFailed(AppendConditionFailed::FencingTokenMismatch(token))) => assert_eq!(&*token, "mine"),
+        Err(AppendError::ConditionFailed(AppendConditionFailed::FencingTokenMismatch(token))) => {
+            assert_eq!(&*token, "mine")
+        }
         other => panic!("{other:?}"),
     }
     assert_eq!(stream.check_tail().await.unwrap().seq_num, 3);
@@ -165,7 +170,8 @@ async fn full_batches_flow_through_a_session() {
     }
     session.close().await.unwrap();
     let limits = ReadStop::new().with_limits(ReadLimits::new().with_count(16));
-    let mut reader = stream.read_session(from_seq_num(0).with_stop(limits), ReadSessionConfig::default()).await.unwrap();
+    let mut reader =
+        stream.read_session(from_seq_num(0).with_stop(limits), ReadSessionConfig::default()).await.unwrap();
     let mut count = 0;
     while let Some(read) = reader.next().await {
         count += read.unwrap().records.iter().filter(|record| record.body.len() == body.len()).count();
@@ -243,7 +249,8 @@ async fn compression_changes_nothing() {
         session.close().await.unwrap();
         assert_eq!(bodies(&stream).await, [body.clone(), body.clone()]);
         let limits = ReadStop::new().with_limits(ReadLimits::new().with_count(2));
-        let mut reader = stream.read_session(from_seq_num(0).with_stop(limits), ReadSessionConfig::default()).await.unwrap();
+        let mut reader =
+            stream.read_session(from_seq_num(0).with_stop(limits), ReadSessionConfig::default()).await.unwrap();
         while let Some(read) = reader.next().await {
             assert!(read.unwrap().records.iter().all(|record| record.body == body));
         }
@@ -298,7 +305,10 @@ async fn configs_are_created_ensured_and_reconfigured() {
     assert!(matches!(basin.ensure_stream(ensure()).await.unwrap(), EnsureOutput::Created(_)));
     assert!(matches!(basin.ensure_stream(ensure()).await.unwrap(), EnsureOutput::ConfigUnchanged(_)));
     let forever = StreamConfig::new().with_retention_policy(RetentionPolicy::Infinite);
-    assert!(matches!(basin.ensure_stream(ensure().with_config(forever)).await.unwrap(), EnsureOutput::ConfigUpdated(_)));
+    assert!(matches!(
+        basin.ensure_stream(ensure().with_config(forever)).await.unwrap(),
+        EnsureOutput::ConfigUpdated(_)
+    ));
     let got = basin.get_stream_config(stream.clone()).await.unwrap();
     assert_eq!(got.storage_class.as_deref(), Some("native"));
     assert!(matches!(got.retention_policy, Some(RetentionPolicy::Infinite)));
@@ -319,7 +329,8 @@ async fn streams_and_basins_are_listed_in_pages() {
         let stream = format!("{}/{i}", if i < 4 { "a" } else { "b" });
         basin.create_stream(CreateStreamInput::new(stream.parse().unwrap())).await.unwrap();
     }
-    let page = basin.list_streams(ListStreamsInput::new().with_prefix("a/".parse().unwrap()).with_limit(3)).await.unwrap();
+    let page =
+        basin.list_streams(ListStreamsInput::new().with_prefix("a/".parse().unwrap()).with_limit(3)).await.unwrap();
     assert_eq!((page.values.len(), page.has_more), (3, true));
     let all: BTreeSet<String> =
         basin.list_all_streams(ListAllStreamsInput::new()).map(|info| info.unwrap().name.to_string()).collect().await;
