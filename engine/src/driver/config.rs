@@ -75,6 +75,8 @@ pub struct NodeConfig {
     pub limits: ShardLimits,
     /// Requests that may be open at one shard, over all fronts; each front gets an equal part.
     pub outstanding_max: usize,
+    /// A lone extent of at most this size is written by the shard's own thread when nothing else is going on; 0 is never.
+    pub write_here_bytes_max: usize,
     /// Pin each shard to a core of its own. Needs a core for every shard and front, else it is ignored with a notice.
     pub pin: bool,
 }
@@ -93,6 +95,7 @@ impl NodeConfig {
             log_bytes_max: None,
             limits: ShardLimits::default(),
             outstanding_max: 16_384,
+            write_here_bytes_max: 64 << 10,
             pin: false,
         }
     }
@@ -100,8 +103,8 @@ impl NodeConfig {
     /// Refuses settings that cannot work whatever is on the disk.
     pub(super) fn check(&self) -> Result<(), StartError> {
         let refuse = |reason: &str| Err(StartError::Settings(reason.to_owned()));
-        if self.fronts == 0 {
-            return refuse("a node needs at least one front");
+        if self.fronts == 0 || self.fronts > FRONTS_MAX {
+            return refuse("a node has 1 to 256 fronts");
         }
         if self.shards == Some(0) || self.groups_per_shard == 0 {
             return refuse("a node needs at least one shard, and a shard at least one group");
@@ -175,6 +178,8 @@ pub fn default_shards_count() -> u16 {
 
 /// Two digits of the shard's directory name, in decimal, are only a custom; this bounds threads and descriptors.
 const SHARDS_MAX: u16 = 256;
+/// Every burst of a shard looks at each of them.
+const FRONTS_MAX: u16 = 256;
 const SEGMENT_BYTES_MIN: u64 = 1 << 20;
 /// Extents in flight for which the ring of the log has room.
 pub(super) const IN_FLIGHT_MAX: usize = 32;

@@ -20,7 +20,8 @@ use model::ShardId;
 
 use super::clock::Clock;
 use super::doorbell::Doorbell;
-use crate::event::{Event, Op, Reply, ReplyTo, Request, ShardMessage};
+use super::transfer::Completion;
+use crate::event::{Op, Reply, ReplyTo, Request, ShardMessage};
 
 /// What a shard puts into a lane.
 #[derive(Debug)]
@@ -71,21 +72,12 @@ pub(super) struct Inbox {
     pub(super) lanes: Vec<Arc<Lane>>,
     /// From other shards, in order. Full: the sending shard keeps the message and tries again.
     pub(super) messages: ArrayQueue<ShardMessage>,
-    /// From the shard's own helper threads. Never full: whoever gives them work counts it.
+    /// From the shard's housekeeper. Never full: whoever gives them work counts it.
     pub(super) completions: ArrayQueue<Completion>,
     /// The process wants to stop: the shard is told once.
     pub(super) drain: AtomicBool,
     /// The thread shall end.
     pub(super) stop: AtomicBool,
-}
-
-/// How work that was given to the device or to the housekeeper ended.
-#[derive(Debug)]
-pub(super) enum Completion {
-    /// As the shard shall hear it.
-    Event(Event),
-    /// A write or a sync failed: nothing can be trusted any more. Names the file and the error.
-    Fatal(String),
 }
 
 impl Inbox {
@@ -361,5 +353,9 @@ impl PortLane {
 pub const DRAIN_MAX: usize = 1024;
 /// Messages between shards that wait at one shard.
 const MESSAGES_MAX: usize = 65_536;
-/// Work of helper threads that ended and that the shard has not seen: more than devices and housekeeper have in hand.
-pub(super) const COMPLETIONS_MAX: usize = 4096;
+/// Work of the housekeeper that ended and that the shard has not seen: as much as it takes.
+const COMPLETIONS_MAX: usize = 2048;
+
+#[cfg(test)]
+#[path = "mailbox_tests.rs"]
+mod tests;

@@ -5,18 +5,30 @@
 //! they share is `carry`. Two things end the process at once, each with its own exit status: a write or sync that failed
 //! ([`EXIT_DEVICE`]) and a panic on a thread of a shard ([`EXIT_PANIC`]).
 //!
-//! Floors inside: `clock`, `doorbell`, `files`, `device` < `report`, `config`, `basins`, `mailbox` < `directory`, `image`,
-//! `housekeeper`, `ring` < `carry` < `glommio`, `threads` < `node`.
+//! Floors inside: `clock`, `doorbell`, `files`, `device`, `guard` < `transfer`, `report` < `mailbox`, `basins`, `config`,
+//! `image` < `seat`, `directory`, `housekeeper`, `ring` < `carry` < `glommio`, `threads` < `node`.
 
 mod basins;
+mod carry;
+#[cfg(test)]
+mod clerk;
 mod clock;
 mod config;
 mod device;
+mod directory;
 mod doorbell;
 mod files;
+mod glommio;
+mod guard;
+mod housekeeper;
+mod image;
 mod mailbox;
 mod node;
 mod report;
+mod ring;
+mod seat;
+mod threads;
+mod transfer;
 
 pub use basins::BasinDirectory;
 pub use clock::Clock;

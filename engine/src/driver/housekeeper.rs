@@ -1,0 +1,261 @@
+//! Slow file work of one shard, on a thread of its own: making segments ready and writing checkpoints.
+//!
+//! Promise: a file has its final name only once all of it is durable, so a crash leaves whole files and `*.tmp`.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use bytes::Bytes;
+use crossbeam_channel::{Receiver, Sender, bounded};
+use rustix::fs::FallocateFlags;
+
+use super::files::{AlignedBytes, LogDir, open_log_file};
+use super::guard::StopOnPanic;
+use super::mailbox::Inbox;
+use super::transfer::Completion;
+use crate::event::{CheckpointPart, Event};
+use crate::log::SegmentNo;
+
+/// Something to do.
+#[derive(Debug)]
+pub(super) enum Job {
+    /// See [`crate::event::Effect::PrepareSegment`].
+    Prepare {
+        /// The new segment.
+        segment: SegmentNo,
+        /// Whose file to use.
+        recycled: Option<SegmentNo>,
+        /// The first bytes of the file.
+        header: Bytes,
+    },
+    /// See [`crate::event::Effect::Checkpoint`].
+    Checkpoint(CheckpointPart),
+}
+
+/// The thread; it ends when this is dropped and the job in hand is done.
+#[derive(Debug)]
+pub(super) struct Housekeeper {
+    jobs: Option<Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Housekeeper {
+    /// Starts the thread. It reports to `inbox`.
+    pub(super) fn start(log: LogDir, segment_bytes: u64, direct: bool, inbox: Arc<Inbox>) -> io::Result<Self> {
+        let (jobs, todo) = bounded(JOBS_MAX);
+        let rooms = Rooms { log, segment_bytes, direct, checkpoint: None };
+        let thread = thread::Builder::new().name("housekeeper".to_owned()).spawn(move || {
+            let _guard = StopOnPanic;
+            work(rooms, &todo, &inbox);
+        })?;
+        Ok(Self { jobs: Some(jobs), thread: Some(thread) })
+    }
+
+    /// Gives it something to do.
+    pub(super) fn give(&self, job: Job) {
+        let jobs = self.jobs.as_ref().expect("it runs until it is dropped");
+        assert!(jobs.try_send(job).is_ok(), "a shard asks for a few segments and one checkpoint part at a time");
+    }
+}
+
+impl Drop for Housekeeper {
+    fn drop(&mut self) {
+        self.jobs = None;
+        // A panic over there has ended the process already.
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+/// What the thread works on.
+struct Rooms {
+    log: LogDir,
+    segment_bytes: u64,
+    direct: bool,
+    /// The checkpoint that is being written.
+    checkpoint: Option<File>,
+}
+
+fn work(mut rooms: Rooms, todo: &Receiver<Job>, inbox: &Inbox) {
+    for job in todo {
+        let event = match job {
+            Job::Prepare { segment, recycled, header } => match rooms.prepare(segment, recycled, &header) {
+                Ok(()) => Event::SegmentReady { segment },
+                Err(error) => {
+                    // The space is worth more than the work: the shard asks again from the start.
+                    let _ = fs::remove_file(rooms.log.segment_tmp(segment));
+                    let path = rooms.log.segment(segment);
+                    Event::SegmentFailed { segment, reason: format!("prepare {}: {error}", path.display()) }
+                }
+            },
+            Job::Checkpoint(part) => match rooms.write_checkpoint(part) {
+                Ok(()) => Event::CheckpointWritten,
+                Err(error) => {
+                    rooms.checkpoint = None;
+                    let path = rooms.log.checkpoint_tmp();
+                    Event::CheckpointFailed { reason: format!("write {}: {error}", path.display()) }
+                }
+            },
+        };
+        inbox.complete(Completion::Event(event));
+    }
+}
+
+impl Rooms {
+    fn prepare(&self, segment: SegmentNo, recycled: Option<SegmentNo>, header: &[u8]) -> io::Result<()> {
+        assert!(header.len() as u64 <= self.segment_bytes, "the header is part of the segment");
+        let tmp = self.log.segment_tmp(segment);
+        if let Some(recycled) = recycled {
+            fs::rename(self.log.segment(recycled), &tmp)?;
+            // Durable before the new header is: else a crash could show the new header under the old name.
+            self.log.sync()?;
+        }
+        let file = open_log_file(&tmp, self.direct, recycled.is_none())?;
+        if recycled.is_none() {
+            write_zeros(&file, self.segment_bytes)?;
+        }
+        let mut aligned = AlignedBytes::zeroed(header.len());
+        aligned.as_mut_slice().copy_from_slice(header);
+        file.write_all_at(aligned.as_slice(), 0)?;
+        file.sync_all()?;
+        fs::rename(&tmp, self.log.segment(segment))?;
+        self.log.sync()
+    }
+
+    fn write_checkpoint(&mut self, part: CheckpointPart) -> io::Result<()> {
+        let not_begun = || io::Error::other("the part before it failed");
+        match part {
+            CheckpointPart::Begin => {
+                self.checkpoint = Some(File::create(self.log.checkpoint_tmp())?);
+                Ok(())
+            }
+            CheckpointPart::Bytes(bytes) => self.checkpoint.as_mut().ok_or_else(not_begun)?.write_all(&bytes),
+            CheckpointPart::Commit => {
+                self.checkpoint.take().ok_or_else(not_begun)?.sync_all()?;
+                fs::rename(self.log.checkpoint_tmp(), self.log.checkpoint())?;
+                self.log.sync()
+            }
+        }
+    }
+}
+
+/// Makes the whole file written extents, so that no later write changes the file system's metadata.
+fn write_zeros(file: &File, len: u64) -> io::Result<()> {
+    let by_device = FallocateFlags::from_bits_retain(FALLOC_FL_WRITE_ZEROES);
+    if rustix::fs::fallocate(file.as_fd(), by_device, 0, len).is_ok() {
+        return Ok(());
+    }
+    let zeros = AlignedBytes::zeroed(ZEROS_BYTES);
+    let mut offset = 0;
+    while offset < len {
+        let bytes = usize::try_from(len - offset).unwrap_or(usize::MAX).min(ZEROS_BYTES);
+        file.write_all_at(&zeros.as_slice()[..bytes], offset)?;
+        offset += bytes as u64;
+    }
+    Ok(())
+}
+
+/// Since Linux 6.17, for devices that write zeros by themselves; others and older kernels refuse, and we write them.
+const FALLOC_FL_WRITE_ZEROES: u32 = 0x80;
+/// Written at a time.
+const ZEROS_BYTES: usize = 1 << 20;
+/// Segments asked for ahead, and one checkpoint part. Beyond is a bug of the shard.
+const JOBS_MAX: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use model::ShardId;
+
+    use super::*;
+
+    struct Room {
+        _dir: tempfile::TempDir,
+        log: LogDir,
+        inbox: Arc<Inbox>,
+        housekeeper: Housekeeper,
+    }
+
+    fn room(segment_bytes: u64) -> Room {
+        let dir = tempfile::tempdir().unwrap();
+        let log = LogDir::new(dir.path(), ShardId(0));
+        fs::create_dir_all(log.path()).unwrap();
+        let inbox = Arc::new(Inbox::new(Vec::new()).unwrap());
+        let housekeeper = Housekeeper::start(log.clone(), segment_bytes, true, Arc::clone(&inbox)).unwrap();
+        Room { _dir: dir, log, inbox, housekeeper }
+    }
+
+    impl Room {
+        fn outcome(&self, job: Job) -> Event {
+            self.housekeeper.give(job);
+            let start = Instant::now();
+            loop {
+                match self.inbox.completions.pop() {
+                    Some(Completion::Event(event)) => return event,
+                    Some(Completion::Fatal(reason)) => panic!("{reason}"),
+                    None => assert!(start.elapsed() < Duration::from_secs(30), "no answer"),
+                }
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+    }
+
+    fn prepare(segment: u64, recycled: Option<u64>, fill: u8) -> Job {
+        let header = Bytes::from(vec![fill; 4096]);
+        Job::Prepare { segment: SegmentNo(segment), recycled: recycled.map(SegmentNo), header }
+    }
+
+    #[test]
+    fn a_new_segment_is_zeros_behind_its_header() {
+        let room = room(3 << 20);
+        let event = room.outcome(prepare(1, None, 7));
+        assert!(matches!(event, Event::SegmentReady { segment: SegmentNo(1) }), "{event:?}");
+        let bytes = fs::read(room.log.segment(SegmentNo(1))).unwrap();
+        assert_eq!(bytes.len(), 3 << 20);
+        assert!(bytes[..4096].iter().all(|b| *b == 7) && bytes[4096..].iter().all(|b| *b == 0));
+    }
+
+    #[test]
+    fn a_recycled_segment_keeps_its_bytes_under_the_new_header() {
+        let room = room(1 << 20);
+        room.outcome(prepare(1, None, 7));
+        let event = room.outcome(prepare(9, Some(1), 8));
+        assert!(matches!(event, Event::SegmentReady { segment: SegmentNo(9) }), "{event:?}");
+        assert!(!room.log.segment(SegmentNo(1)).exists());
+        assert_eq!(fs::read(room.log.segment(SegmentNo(9))).unwrap()[..4096], [8; 4096]);
+    }
+
+    #[test]
+    fn a_segment_that_cannot_be_made_is_reported_with_its_name() {
+        let room = room(1 << 20);
+        let event = room.outcome(prepare(9, Some(1), 8));
+        let Event::SegmentFailed { reason, .. } = event else { panic!("{event:?}") };
+        assert!(reason.contains("0000000000000009.seg"), "{reason}");
+    }
+
+    #[test]
+    fn a_checkpoint_replaces_the_one_before_only_when_committed() {
+        let room = room(1 << 20);
+        let part = |part| room.outcome(Job::Checkpoint(part));
+        for text in ["first", "second"] {
+            assert!(matches!(part(CheckpointPart::Begin), Event::CheckpointWritten));
+            assert!(matches!(part(CheckpointPart::Bytes(text.into())), Event::CheckpointWritten));
+            assert!(text == "first" || fs::read(room.log.checkpoint()).unwrap() == b"first");
+            assert!(matches!(part(CheckpointPart::Commit), Event::CheckpointWritten));
+            assert_eq!(fs::read(room.log.checkpoint()).unwrap(), text.as_bytes());
+        }
+        assert!(matches!(part(CheckpointPart::Commit), Event::CheckpointFailed { .. }));
+    }
+
+    #[test]
+    fn a_full_size_segment_is_ready_fast_enough_to_start_with() {
+        let room = room(128 << 20);
+        let start = Instant::now();
+        room.outcome(prepare(1, None, 7));
+        println!("128 MiB made ready in {:?}", start.elapsed());
+    }
+}
