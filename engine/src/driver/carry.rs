@@ -202,7 +202,8 @@ impl<M: Machine, D: Device> Carrier<M, D> {
             step(Event::Drain);
         }
         any |= self.take_requests(now);
-        any | self.outbox.iter().any(|queue| !queue.is_empty()) && self.retry_outbox()
+        any |= self.outbox.iter().any(|queue| !queue.is_empty()) && self.retry_outbox();
+        any
     }
 
     fn take_requests(&mut self, mut now: Now) -> bool {
