@@ -36,6 +36,9 @@ import raw_http  # noqa: E402
 import writers  # noqa: E402
 from millrace_process import Millrace  # noqa: E402
 
+# Small segments and a small cache: the log wraps into new files, and reads come from the disk.
+ARGUMENTS = ["--shards", "2", "--segment-bytes", "8MiB", "--cache-bytes-max", "16MiB"]
+
 STREAMS = ["shared-a", "shared-b", "session", "match", "fenced"]
 
 
@@ -49,7 +52,7 @@ def main():
     options = parser.parse_args()
 
     folder = pathlib.Path(tempfile.mkdtemp(prefix="millrace-crash-"))
-    run = Run(Millrace(folder / "data", options.driver), random.Random(options.seed), options.trim_seconds_max)
+    run = Run(Millrace(folder / "data", options.driver, ARGUMENTS), random.Random(options.seed), options.trim_seconds_max)
     passed = failed = 0
     try:
         for number in range(options.rounds):
@@ -144,7 +147,7 @@ class Run:
         crew += [writers.Session(basin, [self.ledgers["session"], *shared], f"s{i}-{number}", seed(), stop) for i in range(2)]
         crew += [writers.Match(basin, [self.ledgers["match"]], f"m-{number}", seed(), stop)]
         crew += [writers.Fence(basin, [self.ledgers["fenced"]], f"f-{number}", seed(), stop)]
-        # A writer that counts its numbers would be disturbed by a trim record between its own.
+        # The writer that counts its numbers trims by itself: a record of another would disturb it.
         trimmed = [book for book in self.ledgers.values() if book.name != "match"]
         crew += [writers.Trim(basin, trimmed, f"t-{number}", seed(), stop)]
         crew += [writers.Follow(basin, [book], f"r-{number}", seed(), stop) for book in (self.ledgers["session"], shared[0])]

@@ -125,7 +125,7 @@ class Session(Writer):
 
 
 class Match(Writer):
-    """The only writer of its stream: every batch says which number it must get."""
+    """The only writer of its stream, trims included: every batch says which number it must get."""
 
     def run(self):
         self.connection = self.connect()
@@ -142,6 +142,10 @@ class Match(Writer):
             if refused.status >= 500:
                 raise EOFError
             return
+        room = book.verified_tail - book.trim_tried
+        if room > 0 and self.rng.random() < 0.05:
+            point = book.trim_tried + self.rng.randint(1, room)
+            batch = Batch(f"trim-{point}", [0], ("trim", point))
         refused = self.post(self.connection, book, batch, match_seq_num=self.next_seq_num)
         if refused is None:
             if batch.ack["start"]["seq_num"] != self.next_seq_num:

@@ -25,7 +25,8 @@ import raw_http  # noqa: E402
 from millrace_process import Millrace  # noqa: E402
 
 # What the process may hold above what it held before the first attack.
-GROWTH_BYTES_MAX = 700 << 20
+GROWTH_BYTES_MAX = 400 << 20
+ARGUMENTS = ["--cache-bytes-max", "64MiB", "--front-bytes-max", "128MiB"]
 # Longest that another client may wait for an answer while garbage comes in.
 BYSTANDER_SECONDS_MAX = 10
 
@@ -69,7 +70,7 @@ class Tally:
 
 
 def attack_the_port(data, options, tally):
-    with Millrace(data, options.driver) as server:
+    with Millrace(data, options.driver, ARGUMENTS) as server:
         account = raw_http.Account(server.target)
         basin = account.create_basin()
         bystander = Bystander(basin.create_stream())
