@@ -6,4 +6,7 @@
 pub mod driver;
 pub mod event;
 pub mod log;
+pub mod metadata;
+pub mod read;
 pub mod shard;
+pub mod stream;

@@ -1,10 +1,40 @@
 //! The shard: `step` takes what happened and says what to do.
+//!
+//! ```text
+//! append.rs   admit -> stage            control.rs  streams and basins        read.rs    locate -> cut -> reply
+//! stage.rs    stage -> seal -> Write    durable.rs  DiskDone -> commit -> apply -> reply, wake
+//! timer.rs    expiry, idle extents      checkpoint.rs, recover.rs             state.rs   what operations change
+//! ```
 
-use model::ShardId;
+mod append;
+mod checkpoint;
+mod control;
+mod durable;
+mod read;
+mod recover;
+mod stage;
+mod state;
+mod timer;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use model::limits::BATCH_RECORDS_MAX;
 use model::placement::Placement;
+use model::{Failure, ShardId};
 
-use crate::event::{Effects, Event, Now};
-use crate::log::{Lsn, SegmentNo};
+use crate::event::{CheckpointPart, Effect, Effects, Event, LogReadId, Now, Op, Reply, ReplyTo, Request, SessionId};
+pub use crate::log::recovery::LogImage;
+use crate::log::segment::SegmentHeader;
+use crate::log::space::Space;
+use crate::log::writer::LogWriter;
+use crate::log::{Geometry, Lsn, SegmentNo};
+use crate::read::cache::TailCache;
+use crate::read::waiters::Waiters;
+use crate::shard::checkpoint::Checkpoint;
+use crate::shard::read::PendingRead;
+use crate::shard::stage::{SealedExtent, Stage};
+use crate::shard::state::State;
+use crate::shard::timer::{Chore, Timer};
 
 /// What a shard is made of and may use. All sizes in bytes.
 #[derive(Debug, Clone)]
@@ -15,34 +45,24 @@ pub struct ShardConfig {
     pub placement: Placement,
     /// Identifies the data directory; every segment and checkpoint carries it.
     pub directory_id: u128,
-    /// Size of a segment file. Fixed when the data directory is made.
+    /// Size of a segment file, at least [`SEGMENT_BYTES_MIN`]. Fixed when the data directory is made.
     pub segment_bytes: u64,
     /// Segments that may exist at once; when all hold live data, appends get "log full".
     pub segments_max: u64,
-    /// Soft size of an extent: once reached it takes no further batch.
+    /// Size of an extent; at least [`EXTENT_BYTES_MIN`], so that one batch of any shape fits.
     pub extent_bytes_max: usize,
     /// Extents that may be on their way to the device.
     pub in_flight_max: usize,
     /// Recent extents kept in memory for readers.
     pub cache_bytes_max: usize,
-    /// Memory for the index of the log.
+    /// Memory for the index of the log; when it is used up, appends get "log full".
     pub index_bytes_max: usize,
-    /// Batches admitted and not yet durable.
-    pub pending_bytes_max: usize,
-    /// Waiting readers.
+    /// Readers that may wait at once; one more is told that the server is busy.
     pub readers_max: usize,
     /// Log written between two checkpoints.
     pub checkpoint_log_bytes: u64,
-}
-
-/// The bytes of a shard's log as they are found at start.
-pub trait LogImage {
-    /// The segment files that exist, in any order.
-    fn segments(&self) -> Vec<SegmentNo>;
-    /// All bytes of one of them.
-    fn bytes(&self, segment: SegmentNo) -> &[u8];
-    /// The checkpoint in force.
-    fn checkpoint(&self) -> Option<&[u8]>;
+    /// Cut the log before a damaged extent instead of refusing to start. Loses what was acknowledged.
+    pub accept_data_loss: bool,
 }
 
 /// What recovery found.
@@ -58,6 +78,8 @@ pub struct Recovered {
     pub streams_count: u64,
     /// Where the log goes on.
     pub end: Lsn,
+    /// Damage that was cut off because the settings said so.
+    pub lost: Option<String>,
 }
 
 /// Why a shard cannot start on what it found. Names the file, the extent, the streams and the way out.
@@ -111,36 +133,211 @@ pub struct ShardStats {
 
 /// One shard.
 #[derive(Debug)]
-pub struct Shard {}
+pub struct Shard {
+    config: ShardConfig,
+    geometry: Geometry,
+    state: State,
+    writer: LogWriter,
+    space: Space,
+    /// Recovery would begin in this segment.
+    replay_from: SegmentNo,
+    stage: Stage,
+    /// Extents on their way, and those that wait for their groups to commit.
+    sealed: VecDeque<SealedExtent>,
+    /// Everything staged under this ticket and before is applied.
+    applied_ticket: u64,
+    /// Answers that wait until the state they were judged against is durable, by ticket.
+    held: BTreeMap<u64, Vec<(ReplyTo, Reply)>>,
+    /// Requests that wait for room in the open extent, in order. Bounded by what fronts may have outstanding.
+    deferred: VecDeque<Request>,
+    /// Sessions of which an input failed; each is removed by its front.
+    poisoned: BTreeSet<SessionId>,
+    cache: TailCache,
+    waiters: Waiters,
+    reads: BTreeMap<LogReadId, PendingRead>,
+    last_read: u64,
+    /// Memory of all streams' indices.
+    index_bytes: usize,
+    checkpoint: Checkpoint,
+    chores: VecDeque<Chore>,
+    timer: Timer,
+    is_draining: bool,
+    stats: ShardStats,
+    /// Room for the timestamps of one batch.
+    timestamps: Box<[u64; BATCH_RECORDS_MAX]>,
+}
 
 impl Shard {
-    /// Builds the shard from what its log and checkpoint say. A new log is an image without segments.
-    ///
-    /// # Errors
-    /// When something that was durable is damaged.
-    pub fn recover(_config: ShardConfig, _image: &dyn LogImage) -> Result<(Self, Recovered), RecoveryError> {
-        unimplemented!()
+    /// Takes one event and says what to do about it.
+    pub fn step(&mut self, now: Now, event: Event, effects: &mut Effects) {
+        match event {
+            Event::Request(request) => self.request(now, request, effects),
+            Event::BurstEnd => self.flush(now, effects),
+            Event::ExtentDurable { lsn } => self.extent_durable(now, lsn, effects),
+            Event::LogRead { id, result } => self.log_read(id, result, effects),
+            Event::SegmentReady { segment } => {
+                self.space.prepared(segment);
+                self.go_on(now, effects);
+            }
+            Event::SegmentFailed { segment, reason: _ } => self.space.prepare_failed(segment, now.mono_us),
+            Event::CheckpointWritten => self.checkpoint_written(now, effects),
+            Event::CheckpointFailed { reason: _ } => self.checkpoint_failed(),
+            Event::Timer => self.timer_fired(now, effects),
+            Event::Shard(message) => self.shard_message(now, message, effects),
+            Event::Drain => self.is_draining = true,
+        }
+        self.prepare_segment(now, effects);
+        self.arm_timer(now, effects);
     }
 
     /// Asks for what the shard needs to begin: elections, a first segment, basins to show. Called once, before any event.
-    pub fn start(&mut self, _now: Now, _effects: &mut Effects) {
-        unimplemented!()
+    pub fn start(&mut self, now: Now, effects: &mut Effects) {
+        for basin in self.state.metadata.iter() {
+            effects.push(Effect::Publish(crate::event::BasinChange::Put(basin.info.clone())));
+        }
+        for group in &mut self.state.groups {
+            group.consensus.campaign();
+        }
+        self.stage.must_seal = true;
+        self.flush(now, effects);
+        self.prepare_segment(now, effects);
+        self.arm_timer(now, effects);
     }
 
-    /// Takes one event and says what to do about it.
-    pub fn step(&mut self, _now: Now, _event: Event, _effects: &mut Effects) {
-        unimplemented!()
+    fn request(&mut self, now: Now, request: Request, effects: &mut Effects) {
+        let room_bytes = log_bytes_max(&request.op);
+        if room_bytes > 0 && (!self.deferred.is_empty() || !self.make_room(now, room_bytes, effects)) {
+            self.deferred.push_back(request);
+            return;
+        }
+        self.serve(now, request, effects);
+    }
+
+    fn serve(&mut self, now: Now, request: Request, effects: &mut Effects) {
+        let Request { reply_to: to, arrived_us, op } = request;
+        match op {
+            Op::Append(append) => self.append(now, to, arrived_us, append, effects),
+            Op::OpenSession { target, create } => self.open_session(now, to, &target, create, effects),
+            Op::EndSession(session) => drop(self.poisoned.remove(&session)),
+            Op::CheckTail { target, create } => self.check_tail(now, to, &target, create, effects),
+            Op::Read(read) => self.read(now, to, read, effects),
+            Op::Follow(follow) => self.follow(to, follow, effects),
+            Op::CancelFollow(token) => self.waiters.cancel(ReplyTo { front: to.front, token }),
+            Op::CreateStream { target, spec, request_key } => self.create_stream(now, to, &target, spec, request_key, effects),
+            Op::EnsureStream { target, spec } => self.ensure_stream(now, to, &target, spec, effects),
+            Op::ReconfigureStream { target, change, defaults } => {
+                self.reconfigure_stream(to, &target, change, &defaults, effects);
+            }
+            Op::GetStreamConfig { target } => self.get_stream_config(to, &target, effects),
+            Op::DeleteStream { target } => self.delete_stream(now, to, &target, effects),
+            Op::ListStreams { basin_id, prefix, start_after, limit } => {
+                let lists = self.state.groups.iter().map(|g| g.catalog.list(basin_id, &prefix, &start_after, limit));
+                effects.reply(to, control::merge_lists(lists, limit));
+            }
+            Op::CreateBasin { basin, config, request_key } => self.create_basin(now, to, basin, config, request_key, effects),
+            Op::EnsureBasin { basin, config } => self.ensure_basin(now, to, basin, config, effects),
+            Op::ReconfigureBasin { basin, change } => self.reconfigure_basin(to, &basin, change, effects),
+            Op::DeleteBasin { basin } => self.delete_basin(now, to, &basin, effects),
+        }
+    }
+
+    /// Serves what waited for room, as far as there is room now.
+    fn go_on(&mut self, now: Now, effects: &mut Effects) {
+        self.do_chores(now, effects);
+        while let Some(request) = self.deferred.pop_front() {
+            if !self.make_room(now, log_bytes_max(&request.op), effects) {
+                self.deferred.push_front(request);
+                break;
+            }
+            self.serve(now, request, effects);
+        }
+        self.flush(now, effects);
+    }
+
+    /// Answers once everything staged under `ticket` is applied.
+    fn reply_after(&mut self, ticket: u64, to: ReplyTo, reply: Reply, effects: &mut Effects) {
+        if ticket <= self.applied_ticket {
+            effects.reply(to, reply);
+        } else {
+            self.held.entry(ticket).or_default().push((to, reply));
+        }
+    }
+
+    fn fail(&mut self, to: ReplyTo, (failure, ticket): (Failure, u64), effects: &mut Effects) {
+        self.reply_after(ticket, to, Reply::Failed(failure), effects);
+    }
+
+    fn prepare_segment(&mut self, now: Now, effects: &mut Effects) {
+        let Some(prepare) = self.space.prepare(now.mono_us, self.replay_from) else { return };
+        let header = SegmentHeader { segment: prepare.segment, ..segment_header(&self.config) };
+        effects.push(Effect::PrepareSegment { segment: prepare.segment, recycled: prepare.recycled, header: header.encode() });
     }
 
     /// Whether everything that was accepted is durable and answered.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        unimplemented!()
+        self.writer.is_idle() && self.deferred.is_empty() && self.sealed.is_empty()
     }
 
     /// Counters and gauges.
     #[must_use]
     pub fn stats(&self) -> ShardStats {
-        unimplemented!()
+        let (segments_count, segments_free_count) = self.space.counts(self.replay_from);
+        ShardStats {
+            streams_count: self.state.streams_count() as u64,
+            readers_count: self.waiters.len() as u64,
+            cache_bytes: self.cache.bytes() as u64,
+            index_bytes: self.index_bytes as u64,
+            pending_bytes: self.writer.pending_bytes(),
+            segments_count,
+            segments_free_count,
+            ..self.stats
+        }
     }
 }
+
+/// What all segments of a log have in common.
+fn segment_header(config: &ShardConfig) -> SegmentHeader {
+    SegmentHeader {
+        directory_id: config.directory_id,
+        shard: config.shard,
+        segment: SegmentNo(0),
+        segment_bytes: config.segment_bytes,
+    }
+}
+
+/// Bytes that a request may put into the open extent; 0 when it needs no log.
+const fn log_bytes_max(op: &Op) -> usize {
+    match op {
+        Op::Append(append) => append.batch.stored_bytes_max() + CONTROL_BYTES_MAX,
+        Op::OpenSession { create, .. } | Op::CheckTail { create, .. } => match create {
+            Some(_) => CONTROL_BYTES_MAX,
+            None => 0,
+        },
+        Op::Read(read) => match read.create {
+            Some(_) => CONTROL_BYTES_MAX,
+            None => 0,
+        },
+        Op::CreateStream { .. }
+        | Op::EnsureStream { .. }
+        | Op::ReconfigureStream { .. }
+        | Op::DeleteStream { .. }
+        | Op::CreateBasin { .. }
+        | Op::EnsureBasin { .. }
+        | Op::ReconfigureBasin { .. }
+        | Op::DeleteBasin { .. } => CONTROL_BYTES_MAX,
+        Op::EndSession(_)
+        | Op::Follow(_)
+        | Op::CancelFollow(_)
+        | Op::GetStreamConfig { .. }
+        | Op::ListStreams { .. } => 0,
+    }
+}
+
+/// Bytes of a control frame: two frame headers, a name, a configuration with a storage class of at most 64 bytes.
+const CONTROL_BYTES_MAX: usize = 1024;
+/// Smallest segment: several extents and the reserve fit.
+pub const SEGMENT_BYTES_MIN: u64 = 16 << 20;
+/// Smallest extent: a batch of 1 MiB metered takes at most about twice that when stored, for tiny headers.
+pub const EXTENT_BYTES_MIN: usize = 5 << 19;
+const _: () = assert!(size_of::<CheckpointPart>() > 0);

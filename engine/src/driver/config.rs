@@ -6,7 +6,7 @@ use model::ShardId;
 use model::placement::Placement;
 
 use super::report::{MemoryBudget, StartError};
-use crate::shard::ShardConfig;
+use crate::shard::{EXTENT_BYTES_MIN, SEGMENT_BYTES_MIN, ShardConfig};
 
 /// Which driver to use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -31,8 +31,6 @@ pub struct ShardLimits {
     pub cache_bytes_max: usize,
     /// Index of the log.
     pub index_bytes_max: usize,
-    /// Batches that are not yet durable.
-    pub pending_bytes_max: usize,
     /// Waiting readers.
     pub readers_max: usize,
     /// Log between two checkpoints.
@@ -42,11 +40,10 @@ pub struct ShardLimits {
 impl Default for ShardLimits {
     fn default() -> Self {
         Self {
-            extent_bytes_max: 1 << 20,
+            extent_bytes_max: EXTENT_BYTES_MIN,
             in_flight_max: 4,
             cache_bytes_max: 128 << 20,
             index_bytes_max: 128 << 20,
-            pending_bytes_max: 32 << 20,
             readers_max: 16_384,
             checkpoint_log_bytes: 256 << 20,
         }
@@ -77,6 +74,8 @@ pub struct NodeConfig {
     pub outstanding_max: usize,
     /// A lone extent of at most this size is written by the shard's own thread when nothing else is going on; 0 is never.
     pub write_here_bytes_max: usize,
+    /// Cut a log before damage instead of refusing to start. Loses what was acknowledged.
+    pub accept_data_loss: bool,
     /// Pin each shard to a core of its own. Needs a core for every shard and front, else it is ignored with a notice.
     pub pin: bool,
 }
@@ -96,6 +95,7 @@ impl NodeConfig {
             limits: ShardLimits::default(),
             outstanding_max: 16_384,
             write_here_bytes_max: 64 << 10,
+            accept_data_loss: false,
             pin: false,
         }
     }
@@ -113,7 +113,10 @@ impl NodeConfig {
             return refuse("a node has at most 256 shards");
         }
         if self.segment_bytes < SEGMENT_BYTES_MIN || !self.segment_bytes.is_multiple_of(4096) {
-            return refuse("the segment size must be a multiple of 4 KiB and at least 1 MiB");
+            return refuse("the segment size must be a multiple of 4 KiB and at least 16 MiB");
+        }
+        if self.limits.extent_bytes_max < EXTENT_BYTES_MIN {
+            return refuse("an extent must hold at least 2.5 MiB, so that every batch fits");
         }
         if self.limits.in_flight_max == 0 || self.limits.in_flight_max > IN_FLIGHT_MAX {
             return refuse("there must be 1 to 32 extents in flight");
@@ -138,9 +141,9 @@ impl NodeConfig {
             in_flight_max: self.limits.in_flight_max,
             cache_bytes_max: self.limits.cache_bytes_max,
             index_bytes_max: self.limits.index_bytes_max,
-            pending_bytes_max: self.limits.pending_bytes_max,
             readers_max: self.limits.readers_max,
             checkpoint_log_bytes: self.limits.checkpoint_log_bytes,
+            accept_data_loss: self.accept_data_loss,
         }
     }
 
@@ -151,7 +154,8 @@ impl NodeConfig {
         MemoryBudget {
             cache_bytes: all(self.limits.cache_bytes_max),
             index_bytes: all(self.limits.index_bytes_max),
-            pending_bytes: all(self.limits.pending_bytes_max),
+            // The open extent and those in flight; sealed ones move on into the cache.
+            pending_bytes: all(self.limits.extent_bytes_max * (self.limits.in_flight_max + 2)),
             queue_bytes: all(lane_bytes * usize::from(self.fronts)),
         }
     }
@@ -180,7 +184,6 @@ pub fn default_shards_count() -> u16 {
 const SHARDS_MAX: u16 = 256;
 /// Every burst of a shard looks at each of them.
 const FRONTS_MAX: u16 = 256;
-const SEGMENT_BYTES_MIN: u64 = 1 << 20;
 /// Extents in flight for which the ring of the log has room.
 pub(super) const IN_FLIGHT_MAX: usize = 32;
 /// Below this a lane would refuse what a single busy connection asks.

@@ -1,0 +1,203 @@
+//! Recovery: walks the extents behind a checkpoint and tells a torn end from damage (docs/format.md, "Recovery").
+//!
+//! After Alagappan et al., "Protocol-Aware Recovery" (FAST '18): cutting a log at the first bad checksum can drop what
+//! was acknowledged. So a bad extent at place x is *torn*, and cut, only if nothing says that x was ever durable; it is
+//! *corrupt* if a later extent says `durable_lsn > x`, or the checkpoint does.
+
+use std::fmt;
+
+use model::{GroupId, StreamId};
+
+use crate::log::extent::{EXTENT_HEADER_BYTES, ExtentHeader, prove_frames};
+use crate::log::frame::{FrameHeader, FrameKind};
+use crate::log::segment::SegmentHeader;
+use crate::log::writer::LogEnd;
+use crate::log::{BLOCK_BYTES, Geometry, Lsn, SegmentNo};
+
+/// The bytes of a shard's log as they are found at start.
+pub trait LogImage {
+    /// The segment files that exist, in any order.
+    fn segments(&self) -> Vec<SegmentNo>;
+    /// All bytes of one of them.
+    fn bytes(&self, segment: SegmentNo) -> &[u8];
+    /// The checkpoint in force.
+    fn checkpoint(&self) -> Option<&[u8]>;
+}
+
+/// An extent whose every byte was proved.
+#[derive(Debug)]
+pub struct ProvedExtent<'a> {
+    /// Its header.
+    pub header: ExtentHeader,
+    /// Its frames: header, payload, offset in the extent.
+    pub frames: Vec<(FrameHeader, &'a [u8], usize)>,
+}
+
+/// Where a scan ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ScanEnd {
+    /// Where to go on, in a new epoch.
+    pub log: LogEnd,
+    /// Bytes of the extents that were handed out.
+    pub bytes: u64,
+    /// Extents that were handed out.
+    pub extents_count: u64,
+    /// Extents beyond the end that were written in part or out of order, and never acknowledged.
+    pub torn_count: u64,
+}
+
+/// An extent that was durable and is damaged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Damage {
+    /// Its segment.
+    pub segment: SegmentNo,
+    /// Its offset in the segment's file, in bytes.
+    pub offset: u64,
+    /// Its place.
+    pub lsn: Lsn,
+    /// How we know that it was durable.
+    pub proof: String,
+    /// Streams whose frames in it can still be told, with their group.
+    pub streams: Vec<(GroupId, StreamId)>,
+}
+
+impl fmt::Display for Damage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "extent at offset {} of segment {:016x}.seg (lsn {}) is damaged; {}", self.offset, self.segment.0, self.lsn.0, self.proof)
+    }
+}
+
+/// Walks the extents of `image` from `from`, hands each to `visit`, and finds the end.
+/// `durable_lsn` is what the checkpoint knows to be durable.
+///
+/// # Errors
+/// When an extent that was durable is damaged.
+pub fn scan<'a>(
+    image: &'a dyn LogImage,
+    geometry: Geometry,
+    from: LogEnd,
+    durable_lsn: Lsn,
+    mut visit: impl FnMut(ProvedExtent<'a>),
+) -> Result<ScanEnd, Damage> {
+    let scanner = Scanner { image, geometry, segments: image.segments() };
+    let mut at = from;
+    let mut end = ScanEnd { log: from, bytes: 0, extents_count: 0, torn_count: 0 };
+    while let Some((extent, crc)) = scanner.next(&at) {
+        at = LogEnd { end: extent.header.end(), prev_lsn: extent.header.lsn, prev_header_crc: crc, epoch: extent.header.epoch };
+        end.bytes += extent.header.extent_bytes() as u64;
+        end.extents_count += 1;
+        visit(extent);
+    }
+    let beyond = scanner.beyond(&at);
+    end.torn_count = beyond.torn_count;
+    let proof = if let Some(later) = beyond.says_durable {
+        Some(format!("the extent at lsn {} was written after this one was durable", later.0))
+    } else if at.end < durable_lsn {
+        Some("the checkpoint was written after this one was durable".into())
+    } else {
+        None
+    };
+    if let Some(proof) = proof {
+        return Err(scanner.damage(at.end, proof));
+    }
+    // The epoch grows past every epoch that may still be found behind the end.
+    end.log = LogEnd { epoch: at.epoch.max(beyond.epoch_max) + 1, ..at };
+    Ok(end)
+}
+
+struct Scanner<'a> {
+    image: &'a dyn LogImage,
+    geometry: Geometry,
+    segments: Vec<SegmentNo>,
+}
+
+/// What lies behind the end of the chain.
+#[derive(Default)]
+struct Beyond {
+    torn_count: u64,
+    epoch_max: u32,
+    says_durable: Option<Lsn>,
+}
+
+impl<'a> Scanner<'a> {
+    fn has(&self, segment: SegmentNo) -> bool {
+        self.segments.contains(&segment)
+    }
+
+    fn at(&self, lsn: Lsn) -> &'a [u8] {
+        let segment = self.geometry.segment(lsn);
+        if !self.has(segment) {
+            return &[];
+        }
+        let offset = usize::try_from(self.geometry.offset(lsn)).unwrap_or(usize::MAX);
+        self.image.bytes(segment).get(offset..).unwrap_or(&[])
+    }
+
+    /// The extent that continues the chain: right behind, or at the start of the next segment.
+    fn next(&self, at: &LogEnd) -> Option<(ProvedExtent<'a>, u32)> {
+        self.continuation(at, at.end).or_else(|| self.continuation(at, self.next_segment(at.end)))
+    }
+
+    fn next_segment(&self, lsn: Lsn) -> Lsn {
+        // A full segment ends where the next begins, so its end already belongs to the next.
+        let last = self.geometry.segment(Lsn(lsn.0.saturating_sub(1)));
+        self.geometry.start(SegmentNo(last.0 + 1))
+    }
+
+    fn continuation(&self, at: &LogEnd, lsn: Lsn) -> Option<(ProvedExtent<'a>, u32)> {
+        let bytes = self.at(lsn);
+        let (header, crc) = ExtentHeader::decode(bytes)?;
+        let chained = header.lsn == lsn && header.prev_lsn == at.prev_lsn && header.prev_header_crc == at.prev_header_crc;
+        if !chained || header.epoch < at.epoch {
+            return None;
+        }
+        let frames = prove_frames(&header, bytes).ok()?;
+        Some((ProvedExtent { header, frames }, crc))
+    }
+
+    /// Looks for extents behind the end: in this segment within the window, and in the next one.
+    fn beyond(&self, at: &LogEnd) -> Beyond {
+        let mut beyond = Beyond { epoch_max: at.epoch, ..Beyond::default() };
+        let segment_end = self.geometry.end(self.geometry.segment(at.end));
+        let here = at.end.0..segment_end.0.min(at.end.0 + LOOK_AHEAD_BYTES);
+        let next = self.next_segment(at.end);
+        let there = next.0..self.geometry.end(self.geometry.segment(next)).0.min(next.0 + LOOK_AHEAD_BYTES);
+        for place in here.step_by(BLOCK_BYTES).chain(there.step_by(BLOCK_BYTES)) {
+            let Some((header, _)) = ExtentHeader::decode(self.at(Lsn(place))) else { continue };
+            // Extents of an earlier life of the file name another place.
+            if header.lsn != Lsn(place) {
+                continue;
+            }
+            beyond.epoch_max = beyond.epoch_max.max(header.epoch);
+            beyond.torn_count += 1;
+            if header.durable_lsn > at.end && header.epoch >= at.epoch {
+                beyond.says_durable.get_or_insert(header.lsn);
+            }
+        }
+        beyond
+    }
+
+    fn damage(&self, lsn: Lsn, proof: String) -> Damage {
+        let mut streams = Vec::new();
+        let bytes = self.at(lsn);
+        let mut at = EXTENT_HEADER_BYTES;
+        while let Some(Ok(frame)) = bytes.get(at..).map(FrameHeader::decode) {
+            if frame.kind == FrameKind::Batch && !streams.contains(&(frame.group, frame.stream)) {
+                streams.push((frame.group, frame.stream));
+            }
+            at += frame.frame_bytes();
+        }
+        Damage { segment: self.geometry.segment(lsn), offset: self.geometry.offset(lsn), lsn, proof, streams }
+    }
+}
+
+/// Whether the file begins with the header of this segment of this log.
+#[must_use]
+pub fn is_segment_of(image: &dyn LogImage, segment: SegmentNo, expected: &SegmentHeader) -> bool {
+    let bytes = image.bytes(segment);
+    bytes.len() as u64 == expected.segment_bytes
+        && SegmentHeader::decode(bytes).is_some_and(|header| header == SegmentHeader { segment, ..*expected })
+}
+
+/// How far behind the end extents may lie that were in flight together with the last one.
+const LOOK_AHEAD_BYTES: u64 = 32 << 20;
