@@ -16,6 +16,11 @@ mod stage;
 mod state;
 mod timer;
 
+#[cfg(test)]
+mod rig;
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use model::limits::BATCH_RECORDS_MAX;

@@ -138,7 +138,7 @@ mod tests {
 
     fn index() -> StreamIndex {
         let mut index = StreamIndex::default();
-        let at = |offset| Lsn((1 << 20) + offset);
+        let at = |offset: u64| Lsn((1 << 20) + offset);
         assert!(index.push(&op(0, 5, 100), at(5000), WINDOW, GEOMETRY));
         assert!(!index.push(&op(5, 5, 110), at(9000), WINDOW, GEOMETRY), "near");
         assert!(index.push(&op(10, 5, 110), at(15_000), WINDOW, GEOMETRY), "beyond the window");
