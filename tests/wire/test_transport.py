@@ -117,18 +117,19 @@ def test_an_oversized_body_is_refused_before_it_is_read(stream):
 
 
 def test_an_endless_chunked_body_is_cut_off(stream):
+    """A server may read on for a while, so that the client sees the answer, but not for ever."""
     sent = 0
     with raw_http.Conversation(stream.target, timeout=20) as conversation:
         conversation.send_head("POST", "/v1" + stream.path + "/records", {
             "s2-basin": stream.basin.name, "content-type": "application/json", "transfer-encoding": "chunked",
         })
         try:
-            while sent < 64 << 20:
+            while sent < 256 << 20:
                 conversation.send_chunk(b" " * 65536)
                 sent += 65536
         except OSError:
             pass
-    assert sent < 64 << 20, "the server swallowed 64 MiB"
+    assert sent < 256 << 20, "the server swallows whatever comes"
 
 
 # ---------------------------------------------------------------- slow clients
