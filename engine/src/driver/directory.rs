@@ -266,7 +266,7 @@ mod tests {
         drop(DataDirectory::open(&config(dir.path())).unwrap());
         let refusal = DataDirectory::open(&NodeConfig { shards: Some(3), ..config(dir.path()) }).unwrap_err();
         assert!(refusal.to_string().contains("made with 2 shards"), "{refusal}");
-        let other = NodeConfig { segment_bytes: 1 << 20, groups_per_shard: 1, ..config(dir.path()) };
+        let other = NodeConfig { segment_bytes: 16 << 20, groups_per_shard: 1, ..config(dir.path()) };
         assert_eq!(DataDirectory::open(&other).unwrap().notices.len(), 2);
     }
 
