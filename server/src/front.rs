@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use engine::driver::FrontPort;
 use tokio::net::TcpListener;
+use tokio::runtime::LocalOptions;
 use tokio::sync::watch;
-use tokio::task::LocalSet;
 
 use crate::http::limits::Budget;
 use crate::http::session::Sessions;
@@ -42,8 +42,8 @@ pub(crate) struct Seed {
 /// # Errors
 /// When the runtime cannot be made or the listener cannot be watched.
 pub(crate) fn run(seed: Seed, settings: &Settings) -> std::io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    LocalSet::new().block_on(&runtime, serve(seed, settings))
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+    runtime.block_on(serve(seed, settings))
 }
 
 async fn serve(seed: Seed, settings: &Settings) -> std::io::Result<()> {

@@ -16,5 +16,8 @@ pub(crate) struct InspectArgs {
 /// Prints what is in a data directory.
 #[must_use]
 pub(crate) fn inspect(args: &InspectArgs) -> ExitCode {
-    refuse(EXIT_SETTINGS, &format!("cannot inspect {}: this version has no reader of data directories yet", args.data.display()))
+    refuse(
+        EXIT_SETTINGS,
+        &format!("cannot inspect {}: this version has no reader of data directories yet", args.data.display()),
+    )
 }

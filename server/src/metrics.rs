@@ -62,7 +62,8 @@ const STAGES: [&str; 5] = ["queue", "commit_wait", "device", "reply", "total"];
 
 /// The statuses that are told apart.
 const STATUSES: [u16; 24] = [
-    200, 201, 202, 204, 400, 401, 403, 404, 405, 408, 409, 412, 413, 416, 422, 429, 499, 500, 501, 502, 503, 504, 507, 0,
+    200, 201, 202, 204, 400, 401, 403, 404, 405, 408, 409, 412, 413, 416, 422, 429, 499, 500, 501, 502, 503, 504, 507,
+    0,
 ];
 
 /// What one front counts.
@@ -187,12 +188,18 @@ impl Page {
         let rows: [(&str, &str, &str, Get); 8] = [
             ("connections", "gauge", "Open connections.", |f| f.connections.get()),
             ("connections_total", "counter", "Connections accepted.", |f| f.connections_total.get()),
-            ("connections_refused_total", "counter", "Connections beyond the limit.", |f| f.connections_refused_total.get()),
-            ("connections_stalled_total", "counter", "Connections cut for silence.", |f| f.connections_stalled_total.get()),
+            ("connections_refused_total", "counter", "Connections beyond the limit.", |f| {
+                f.connections_refused_total.get()
+            }),
+            ("connections_stalled_total", "counter", "Connections cut for silence.", |f| {
+                f.connections_stalled_total.get()
+            }),
             ("sessions", "gauge", "Open append, read and SSE sessions.", |f| f.sessions.get()),
             ("requests_open", "gauge", "Requests whose answer is not finished.", |f| f.requests_open.get()),
             ("panics_total", "counter", "Panics caught; each cost its connection.", |f| f.panics_total.get()),
-            ("front_buffered_bytes", "gauge", "Request bodies, and batches on their way to readers.", |f| f.buffered_bytes.get()),
+            ("front_buffered_bytes", "gauge", "Request bodies, and batches on their way to readers.", |f| {
+                f.buffered_bytes.get()
+            }),
         ];
         for (name, kind, help, get) in rows {
             let name = format!("millrace_{name}");
@@ -254,7 +261,10 @@ mod tests {
         b.request(0, 200);
         b.append_stages[0].record(15);
         let page = render(&[&a, &b], &[ShardStats::default()]);
-        assert!(page.contains(&format!("millrace_requests_total{{route=\"{}\",status=\"200\"}} 2\n", ROUTE_NAMES[0])), "{page}");
+        assert!(
+            page.contains(&format!("millrace_requests_total{{route=\"{}\",status=\"200\"}} 2\n", ROUTE_NAMES[0])),
+            "{page}"
+        );
         assert!(page.contains("millrace_append_seconds_bucket{stage=\"queue\",le=\"0.000010\"} 0\n"), "{page}");
         assert!(page.contains("millrace_append_seconds_bucket{stage=\"queue\",le=\"0.000020\"} 1\n"), "{page}");
     }

@@ -125,12 +125,16 @@ const fn start_status(error: &StartError) -> u8 {
 fn start_text(error: &StartError) -> String {
     match error {
         StartError::InUse { .. } => {
-            format!("{error}. Only one server may use a directory: stop the other one, or give this one its own with --data")
+            format!(
+                "{error}. Only one server may use a directory: stop the other one, or give this one its own with --data"
+            )
         }
         StartError::Recovery { .. } => {
             format!("{error}\nmillrace: the server does not start on damaged data, and has changed nothing on the disk")
         }
-        StartError::Settings(_) | StartError::Driver(_) | StartError::Directory { .. } | StartError::Io { .. } => error.to_string(),
+        StartError::Settings(_) | StartError::Driver(_) | StartError::Directory { .. } | StartError::Io { .. } => {
+            error.to_string()
+        }
     }
 }
 
@@ -176,9 +180,13 @@ fn start_fronts(
 fn print_banner(settings: &Settings, node: &Node, address: std::net::SocketAddr) {
     println!("millrace {}", env!("CARGO_PKG_VERSION"));
     println!("{}", node.report());
-    println!("fronts: {}, memory for bodies and slow readers at most {} each", settings.fronts, settings.front_bytes_max);
+    println!(
+        "fronts: {}, memory for bodies and slow readers at most {} each",
+        settings.fronts, settings.front_bytes_max
+    );
     println!("listening on http://{address}");
-    let host = if address.ip().is_unspecified() { format!("127.0.0.1:{}", address.port()) } else { address.to_string() };
+    let host =
+        if address.ip().is_unspecified() { format!("127.0.0.1:{}", address.port()) } else { address.to_string() };
     println!("export S2_ACCOUNT_ENDPOINT=http://{host}");
     println!("export S2_BASIN_ENDPOINT=http://{host}");
     println!("export S2_ACCESS_TOKEN=any");

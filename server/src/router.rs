@@ -63,8 +63,7 @@ impl Router {
     #[must_use]
     pub(crate) fn target(&self, basin: &BasinInfo, stream: StreamName) -> (ShardId, Target) {
         let group = self.placement.group(Placement::slot(&basin.name, &stream));
-        let target =
-            Target { group, basin_id: basin.id, basin: basin.name.clone(), stream, incarnation: None };
+        let target = Target { group, basin_id: basin.id, basin: basin.name.clone(), stream, incarnation: None };
         (self.placement.shard(group), target)
     }
 }

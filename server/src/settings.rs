@@ -121,7 +121,11 @@ struct Extra {
 
 impl FromArgMatches for ServeArgs {
     fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
-        Ok(Self { flags: Flags::from_arg_matches(matches)?, extra: Extra::from_arg_matches(matches)?, matches: matches.clone() })
+        Ok(Self {
+            flags: Flags::from_arg_matches(matches)?,
+            extra: Extra::from_arg_matches(matches)?,
+            matches: matches.clone(),
+        })
     }
 
     fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
@@ -189,7 +193,8 @@ impl Settings {
 }
 
 fn read_file(path: &Path) -> Result<File, String> {
-    let text = std::fs::read_to_string(path).map_err(|e| format!("cannot read the settings in {}: {e}", path.display()))?;
+    let text =
+        std::fs::read_to_string(path).map_err(|e| format!("cannot read the settings in {}: {e}", path.display()))?;
     toml::from_str(&text).map_err(|e| format!("the settings in {} are not valid: {e}", path.display()))
 }
 

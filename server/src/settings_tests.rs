@@ -58,7 +58,8 @@ fn only_loopback_needs_no_permission() {
 
 #[test]
 fn what_is_printed_is_a_settings_file() {
-    let printed: String = load(&["--driver", "threads"]).expect("valid").shown.iter().map(|s| format!("{s}\n")).collect();
+    let printed: String =
+        load(&["--driver", "threads"]).expect("valid").shown.iter().map(|s| format!("{s}\n")).collect();
     let (_dir, path) = file(&printed);
     let again = load(&["--config", &path]).expect("valid settings");
     assert_eq!(again.settings.driver, DriverChoice::Threads);

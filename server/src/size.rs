@@ -26,18 +26,22 @@ impl FromStr for ByteSize {
         let split = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
         let (digits, unit) = (&text[..split], text[split..].trim());
         let unit = if unit.is_empty() { "B" } else { unit };
-        let shift = UNITS.iter().find(|(name, _)| unit.eq_ignore_ascii_case(name) || unit.eq_ignore_ascii_case(&name[..1]));
+        let shift =
+            UNITS.iter().find(|(name, _)| unit.eq_ignore_ascii_case(name) || unit.eq_ignore_ascii_case(&name[..1]));
         let bytes = match (digits.parse::<u64>(), shift) {
             (Ok(count), Some((_, shift))) => count.checked_mul(1 << shift),
             (Ok(_) | Err(_), _) => None,
         };
-        bytes.map(Self).ok_or_else(|| format!("`{text}` is not a size: write a whole number with B, KiB, MiB, GiB or TiB"))
+        bytes
+            .map(Self)
+            .ok_or_else(|| format!("`{text}` is not a size: write a whole number with B, KiB, MiB, GiB or TiB"))
     }
 }
 
 impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (unit, shift) = UNITS.iter().find(|(_, shift)| self.0 != 0 && self.0.is_multiple_of(1 << shift)).unwrap_or(&("B", 0));
+        let (unit, shift) =
+            UNITS.iter().find(|(_, shift)| self.0 != 0 && self.0.is_multiple_of(1 << shift)).unwrap_or(&("B", 0));
         write!(f, "{}{unit}", self.0 >> shift)
     }
 }
@@ -63,7 +67,9 @@ mod tests {
 
     #[test]
     fn sizes_are_read_as_written() {
-        for (text, bytes) in [("0", 0), ("512", 512), ("4KiB", 4096), ("128 MiB", 128 << 20), ("2g", 2 << 30), ("1tib", 1 << 40)] {
+        for (text, bytes) in
+            [("0", 0), ("512", 512), ("4KiB", 4096), ("128 MiB", 128 << 20), ("2g", 2 << 30), ("1tib", 1 << 40)]
+        {
             assert_eq!(text.parse::<ByteSize>(), Ok(ByteSize(bytes)), "{text}");
         }
         for text in ["", "MiB", "-1", "1.5GiB", "1 XB", "99999999999TiB"] {

@@ -87,10 +87,8 @@ impl Store {
         let Ok(pending) = self.submit(shard, op) else {
             return Err(Unavailable::Busy { retry_after_ms: RETRY_AFTER_MS }.into());
         };
-        match pending.await {
-            Reply::Failed(failure) => Err(failure),
-            reply => Ok(reply),
-        }
+        let reply = pending.await;
+        if let Reply::Failed(failure) = reply { Err(failure) } else { Ok(reply) }
     }
 
     /// A session id of this front that was never used.
@@ -124,6 +122,10 @@ impl Store {
     /// When the eventfd cannot be watched.
     pub(crate) async fn pump(&self) -> std::io::Result<()> {
         let fd = self.0.port.borrow().eventfd().try_clone_to_owned()?;
+        #[expect(
+            deprecated,
+            reason = "its successor is unsafe, for types whose descriptor may change; OwnedFd's does not"
+        )]
         let woken = AsyncFd::with_interest(fd, Interest::READABLE)?;
         let mut ready = Vec::new();
         let mut asleep = false;
@@ -223,6 +225,11 @@ impl Drop for Pending {
             self.store.send_unanswered(shard, Op::CancelFollow(self.token));
         }
     }
+}
+
+/// Stops: a shard answers each kind of request with its own kind of reply, or a failure.
+pub(crate) fn unexpected(request: &str, reply: &Reply) -> ! {
+    panic!("{request} was answered with {reply:?}")
 }
 
 /// The requests that wait. A token is the place's generation above its index.

@@ -17,6 +17,7 @@ use super::payload::Kind;
 use super::watch::Connection;
 use super::{Front, route};
 use crate::router::{not_deleting, stream_spec};
+use crate::store::unexpected;
 
 /// POST `/streams/{stream}/records`. Returns the row of the metrics beside the answer.
 ///
@@ -30,7 +31,8 @@ pub(crate) async fn append(
     stream: Result<(std::sync::Arc<BasinInfo>, StreamName), ApiError>,
 ) -> Result<(usize, Answer), ApiError> {
     let headers = &parts.headers;
-    let kind = negotiate::append_kind(header(headers, http::header::CONTENT_TYPE), header(headers, http::header::ACCEPT));
+    let kind =
+        negotiate::append_kind(header(headers, http::header::CONTENT_TYPE), header(headers, http::header::ACCEPT));
     let (input, output) = match kind {
         Ok(AppendKind::Unary { input, output }) => (input, output),
         Ok(AppendKind::S2s) => {
@@ -66,10 +68,8 @@ pub(crate) async fn append(
     let create = basin.config.create_stream_on_append.then(|| stream_spec(&basin, &config));
     let (shard, target) = front.router.target(&basin, stream);
     let op = Op::Append(append_op(target, batch, conditions, create));
-    let appended = match front.store.ask(shard, op).await? {
-        Reply::Appended(appended) => appended,
-        other => panic!("an append was answered with {other:?}"),
-    };
+    let reply = front.store.ask(shard, op).await?;
+    let Reply::Appended(appended) = reply else { unexpected("an append", &reply) };
     front.metrics.appended(&appended, front.store.now_us());
     let ack = ack(&appended);
     let body = match output {
@@ -112,10 +112,9 @@ async fn open_session(
         let place = front.sessions.enter(&front.watch, connection)?;
         let create = basin.config.create_stream_on_append.then(|| stream_spec(&basin, &config));
         let (shard, target) = front.router.target(&basin, stream);
-        match front.store.ask(shard, Op::OpenSession { target: target.clone(), create }).await? {
-            Reply::Opened(incarnation) => Ok((place, shard, Target { incarnation: Some(incarnation), ..target })),
-            other => panic!("the opening of a session was answered with {other:?}"),
-        }
+        let reply = front.store.ask(shard, Op::OpenSession { target: target.clone(), create }).await?;
+        let Reply::Opened(incarnation) = reply else { unexpected("the opening of a session", &reply) };
+        Ok((place, shard, Target { incarnation: Some(incarnation), ..target }))
     };
     match opened.await {
         Ok((place, shard, target)) => {
@@ -134,7 +133,9 @@ pub(crate) fn check_encryption_key(headers: &HeaderMap) -> Result<(), ApiError> 
     match headers.get("s2-encryption-key") {
         None => Ok(()),
         Some(key) if (1..=ENCRYPTION_KEY_BYTES_MAX).contains(&key.as_bytes().trim_ascii().len()) => Ok(()),
-        Some(_) => Err(ApiError::new(Code::BadHeader, "Invalid header `s2-encryption-key`: expected 1 to 44 characters")),
+        Some(_) => {
+            Err(ApiError::new(Code::BadHeader, "Invalid header `s2-encryption-key`: expected 1 to 44 characters"))
+        }
     }
 }
 
@@ -147,7 +148,9 @@ pub(crate) fn stream_config_header(headers: &HeaderMap) -> Result<StreamConfig, 
         None => Ok(StreamConfig::default()),
         Some(value) => {
             let text = std::str::from_utf8(value.as_bytes());
-            let text = text.map_err(|_| ApiError::new(Code::BadHeader, "Invalid header `s2-stream-config`: invalid JSON: not UTF-8"))?;
+            let text = text.map_err(|_| {
+                ApiError::new(Code::BadHeader, "Invalid header `s2-stream-config`: invalid JSON: not UTF-8")
+            })?;
             json::stream_config_header(text)
         }
     }

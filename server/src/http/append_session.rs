@@ -12,7 +12,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use api::s2s::{self, Flags, Frame, FrameDecoder};
-use api::{ApiError, proto};
+use api::status::ErrorBody;
+use api::{ApiError, Code, proto};
 use bytes::{Bytes, BytesMut};
 use engine::event::{Append, Op, Reply, SessionId, Target};
 use http_body::Body;
@@ -23,7 +24,7 @@ use super::append::ack;
 use super::limits::{self, Reserved};
 use super::session::Place;
 use super::{Front, Phase};
-use crate::store::Pending;
+use crate::store::{Pending, unexpected};
 
 /// Metered bytes of a session that are not acknowledged; beyond it reads nothing more.
 const IN_FLIGHT_BYTES_MAX: u64 = 8 << 20;
@@ -92,9 +93,9 @@ impl AppendSession {
         if self.in_flight.is_empty() && self.refused.is_none() {
             if let Some(error) = self.ending.take() {
                 piece.extend_from_slice(&s2s::terminal(&error));
-                self.finish();
+                self.over = true;
             } else if matches!(self.input, Input::Ended) {
-                self.finish();
+                self.over = true;
             }
         }
         if !piece.is_empty() {
@@ -186,29 +187,29 @@ impl AppendSession {
             let Poll::Ready(reply) = Pin::new(pending).poll(cx) else { break };
             self.in_flight_bytes -= inputs.metered_bytes;
             self.in_flight.pop_front();
-            match reply {
-                Reply::Appended(appended) => {
-                    self.front.metrics.appended(&appended, self.front.store.now_us());
-                    let ack = proto::append_ack(&ack(&appended));
-                    acks.extend_from_slice(&s2s::frame_header(ack.len(), Flags { reconnect_advised, ..Flags::default() }));
-                    acks.extend_from_slice(&ack);
-                }
-                Reply::Failed(failure) => {
-                    // Whatever was sent after it is poisoned; nobody hears of it.
-                    self.in_flight.clear();
-                    self.in_flight_bytes = 0;
-                    self.refused = None;
-                    self.ending = None;
-                    self.end_with(failure.into());
-                    break;
-                }
-                other => panic!("an append was answered with {other:?}"),
+            if let Reply::Failed(failure) = reply {
+                self.fail(failure);
+                break;
             }
+            let Reply::Appended(appended) = reply else { unexpected("an append", &reply) };
+            self.front.metrics.appended(&appended, self.front.store.now_us());
+            let ack = proto::append_ack(&ack(&appended));
+            acks.extend_from_slice(&s2s::frame_header(ack.len(), Flags { reconnect_advised, ..Flags::default() }));
+            acks.extend_from_slice(&ack);
             if acks.len() >= ACKS_BYTES_MAX {
                 break;
             }
         }
         acks
+    }
+
+    /// An input failed. Whatever was sent after it is poisoned; nobody hears of it.
+    fn fail(&mut self, failure: Failure) {
+        self.in_flight.clear();
+        self.in_flight_bytes = 0;
+        self.refused = None;
+        self.ending = None;
+        self.end_with(failure.into());
     }
 
     /// Takes nothing more from the client; the first error counts.
@@ -217,10 +218,6 @@ impl AppendSession {
         if let Input::Open(body, _) = std::mem::replace(&mut self.input, Input::Ended) {
             tokio::task::spawn_local(limits::drain(body));
         }
-    }
-
-    fn finish(&mut self) {
-        self.over = true;
     }
 }
 
@@ -232,8 +229,8 @@ impl Drop for AppendSession {
 
 /// A payload that is no protobuf message is a bad frame in a session (s2-wire.md 2.3).
 fn bad_frame(error: ApiError) -> ApiError {
-    match error.body {
-        api::status::ErrorBody::Coded(api::Code::BadProto, message) => ApiError::new(api::Code::BadFrame, message),
-        body => body.into(),
+    if let ErrorBody::Coded(Code::BadProto, message) = error.body {
+        return ApiError::new(Code::BadFrame, message);
     }
+    error
 }

@@ -17,6 +17,7 @@ use super::Front;
 use super::answer::{self, Answer, header, not_implemented};
 use super::route::decode_segment;
 use crate::router::{METADATA_SHARD, not_deleting, stream_spec};
+use crate::store::unexpected;
 
 /// A control-plane request, its body read whole.
 pub(crate) struct Request<'a> {
@@ -126,13 +127,10 @@ impl Request<'_> {
         let mut streams = Vec::new();
         let mut has_more = false;
         for reply in join_all(parts).await {
-            match reply? {
-                Reply::Streams(part, more) => {
-                    streams.extend(part);
-                    has_more |= more;
-                }
-                other => panic!("a listing was answered with {other:?}"),
-            }
+            let reply = reply?;
+            let Reply::Streams(part, more) = reply else { unexpected("a listing", &reply) };
+            streams.extend(part);
+            has_more |= more;
         }
         streams.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         has_more |= streams.len() > limit;
@@ -280,24 +278,18 @@ fn provisioned(status: StatusCode, provision: Provision, body: String) -> Answer
 }
 
 fn basin(reply: Reply) -> (BasinInfo, Provision) {
-    match reply {
-        Reply::Basin(basin, provision) => (basin, provision),
-        other => panic!("a basin request was answered with {other:?}"),
-    }
+    let Reply::Basin(basin, provision) = reply else { unexpected("a basin request", &reply) };
+    (basin, provision)
 }
 
 fn stream(reply: Reply) -> (StreamInfo, Provision) {
-    match reply {
-        Reply::Stream(stream, provision) => (stream, provision),
-        other => panic!("a stream request was answered with {other:?}"),
-    }
+    let Reply::Stream(stream, provision) = reply else { unexpected("a stream request", &reply) };
+    (stream, provision)
 }
 
 fn stream_config(reply: Reply) -> Answer {
-    match reply {
-        Reply::StreamConfig(config) => answer::json(StatusCode::OK, json::resolved_stream_config(&config)),
-        other => panic!("a stream config request was answered with {other:?}"),
-    }
+    let Reply::StreamConfig(config) = reply else { unexpected("a stream config request", &reply) };
+    answer::json(StatusCode::OK, json::resolved_stream_config(&config))
 }
 
 fn shown_basin(basin: &BasinInfo) -> json::BasinInfo {

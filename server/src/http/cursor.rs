@@ -13,7 +13,7 @@ use model::{Failure, Position, ShardId};
 use tokio::time::{Instant, Sleep};
 
 use super::limits::{Budget, Reserved};
-use crate::store::{Pending, Store};
+use crate::store::{Pending, Store, unexpected};
 
 /// Batches in one answer of a shard.
 pub(crate) const READ_BATCHES: usize = 4;
@@ -188,17 +188,13 @@ impl Cursor {
     }
 
     fn take(&mut self, reply: Reply, is_live: bool) -> Option<Failure> {
-        match reply {
-            Reply::Read(read) => {
-                self.absorb(read, is_live);
-                None
-            }
-            Reply::Failed(failure) => {
-                self.state = State::Over;
-                Some(failure)
-            }
-            other => panic!("a read was answered with {other:?}"),
+        if let Reply::Failed(failure) = reply {
+            self.state = State::Over;
+            return Some(failure);
         }
+        let Reply::Read(read) = reply else { unexpected("a read", &reply) };
+        self.absorb(read, is_live);
+        None
     }
 
     /// Takes in an answer and asks for the next: that is the prefetch.

@@ -35,7 +35,9 @@ pub(crate) async fn serve(
         Err(error) => (row, answer::error(&error)),
     };
     answer = answer::compressed(answer, header(&parts.headers, ACCEPT_ENCODING));
-    if front.cors && let Some(origin) = parts.headers.get(ORIGIN) {
+    if front.cors
+        && let Some(origin) = parts.headers.get(ORIGIN)
+    {
         answer::allow_origin(&mut answer, origin.clone());
     }
     front.metrics.request(row, answer.status().as_u16());
@@ -46,19 +48,17 @@ pub(crate) async fn serve(
 /// An answer, with another row of the metrics where the route does not tell it.
 type Answered = Result<(Option<usize>, Answer), ApiError>;
 
-async fn route(
-    front: &Rc<Front>,
-    connection: &Rc<Connection>,
-    parts: &Parts,
-    body: Incoming,
-) -> (usize, Answered) {
+async fn route(front: &Rc<Front>, connection: &Rc<Connection>, parts: &Parts, body: Incoming) -> (usize, Answered) {
     let plain = |answer| Ok((None, answer));
     let Some(route) = Route::parse(parts.uri.path()) else {
         refuse(body);
         return (UNKNOWN_ROW, plain(answer::no_such_route()));
     };
     let row = route.metrics_row(&parts.method);
-    if parts.method == Method::OPTIONS && front.cors && let Some(preflight) = answer::preflight(&parts.headers) {
+    if parts.method == Method::OPTIONS
+        && front.cors
+        && let Some(preflight) = answer::preflight(&parts.headers)
+    {
         return (row, plain(preflight));
     }
     if !route.allow().split(", ").any(|method| method == parts.method.as_str()) {
@@ -86,9 +86,7 @@ async fn route(
         | Route::AccessToken(_)
         | Route::Usage(..)
         | Route::Locations
-        | Route::DefaultLocation => {
-            control(front, connection, parts, body, route).await.map(|answer| (None, answer))
-        }
+        | Route::DefaultLocation => control(front, connection, parts, body, route).await.map(|answer| (None, answer)),
     };
     (row, answered)
 }

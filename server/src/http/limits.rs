@@ -101,8 +101,8 @@ impl Drop for Reserved {
 pub(crate) struct WholeBody {
     /// The bytes, decompressed.
     pub(crate) bytes: Bytes,
-    /// Their place in the budget.
-    pub(crate) reserved: Reserved,
+    /// Their place in the budget, kept for as long as this value lives.
+    _reserved: Reserved,
 }
 
 /// How much of a body is read, and how it is refused beyond.
@@ -155,10 +155,12 @@ pub(crate) async fn read_body(
         Compression::None => bytes,
         Compression::Gzip | Compression::Zstd => {
             let plain = Decompressor::default().decompress(encoding, &bytes, limit.bytes_max);
-            Bytes::from(plain.map_err(|why| ApiError::new(limit.code, format!("cannot decompress the request body: {why}")))?)
+            Bytes::from(
+                plain.map_err(|why| ApiError::new(limit.code, format!("cannot decompress the request body: {why}")))?,
+            )
         }
     };
-    Ok(WholeBody { bytes, reserved })
+    Ok(WholeBody { bytes, _reserved: reserved })
 }
 
 /// The body as it is on the wire. One frame, which is the common case, is not copied.
@@ -176,7 +178,9 @@ async fn read_plain(
         let data = match frame {
             None => break,
             Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
-            Some(Err(error)) => return Err(ApiError::new(Code::ClientHangup, format!("the request body broke off: {error}"))),
+            Some(Err(error)) => {
+                return Err(ApiError::new(Code::ClientHangup, format!("the request body broke off: {error}")));
+            }
         };
         let counted = len.max(declared);
         len += data.len();

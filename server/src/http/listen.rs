@@ -39,7 +39,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 ///
 /// # Errors
 /// When the address is in use, even by a process that would share it, or not ours.
-pub(crate) fn bind(address: SocketAddr, fronts_count: u16) -> std::io::Result<(SocketAddr, Vec<std::net::TcpListener>)> {
+pub(crate) fn bind(
+    address: SocketAddr,
+    fronts_count: u16,
+) -> std::io::Result<(SocketAddr, Vec<std::net::TcpListener>)> {
     // Without REUSEPORT first: two servers must not share a port by accident. It also finds the port when 0 is asked for.
     let probe = socket(address, false)?;
     let address = probe.local_addr()?;
@@ -187,6 +190,11 @@ mod tests {
     fn the_answer_to_too_many_is_well_formed() {
         let text = std::str::from_utf8(TOO_MANY_CONNECTIONS).expect("text");
         let (head, body) = text.split_once("\r\n\r\n").expect("a head and a body");
-        assert!(head.contains(&format!("content-length: {}\r\n", body.len())) || head.ends_with(&format!("content-length: {}", body.len())), "{}", body.len());
+        assert!(
+            head.contains(&format!("content-length: {}\r\n", body.len()))
+                || head.ends_with(&format!("content-length: {}", body.len())),
+            "{}",
+            body.len()
+        );
     }
 }

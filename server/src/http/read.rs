@@ -23,6 +23,7 @@ use super::read_session::{ReadSession, Wire};
 use super::watch::Connection;
 use super::{Front, route};
 use crate::router::{not_deleting, stream_spec};
+use crate::store::unexpected;
 
 /// GET `/streams/{stream}/records/tail`.
 ///
@@ -32,10 +33,9 @@ pub(crate) async fn check_tail(front: &Front, basin: &BasinInfo, stream: StreamN
     not_deleting(basin)?;
     let create = basin.config.create_stream_on_read.then(|| stream_spec(basin, &StreamConfig::default()));
     let (shard, target) = front.router.target(basin, stream);
-    match front.store.ask(shard, Op::CheckTail { target, create }).await? {
-        Reply::Tail(tail) => Ok(answer::json(StatusCode::OK, json::tail_response(tail))),
-        other => panic!("a check-tail was answered with {other:?}"),
-    }
+    let reply = front.store.ask(shard, Op::CheckTail { target, create }).await?;
+    let Reply::Tail(tail) = reply else { unexpected("a check-tail", &reply) };
+    Ok(answer::json(StatusCode::OK, json::tail_response(tail)))
 }
 
 /// What a read was opened with.
@@ -121,19 +121,12 @@ async fn open(
 }
 
 fn read_reply(reply: Reply) -> ReadReply {
-    match reply {
-        Reply::Read(read) => read,
-        other => panic!("a read was answered with {other:?}"),
-    }
+    let Reply::Read(read) = reply else { unexpected("a read", &reply) };
+    read
 }
 
 /// One batch, as soon as there is one or the wait is over.
-async fn unary(
-    front: &Front,
-    opened: Opened,
-    wire: negotiate::Wire,
-    format: api::Format,
-) -> Result<Answer, ApiError> {
+async fn unary(front: &Front, opened: Opened, wire: negotiate::Wire, format: api::Format) -> Result<Answer, ApiError> {
     let Opened { shard, target, query, limits, first } = opened;
     let wait = Duration::from_secs(query.wait_secs.unwrap_or(0).into());
     let waited = async {

@@ -40,8 +40,23 @@ pub(crate) enum Route<'a> {
 
 /// The routes as the metrics name them, with the one for unknown paths last. Records are told apart by method and kind.
 pub(crate) const ROUTE_NAMES: [&str; 17] = [
-    "health", "metrics", "basins", "basin", "streams", "stream", "append", "read", "tail", "access_tokens",
-    "access_token", "usage", "locations", "default_location", "append_session", "read_session", "unknown",
+    "health",
+    "metrics",
+    "basins",
+    "basin",
+    "streams",
+    "stream",
+    "append",
+    "read",
+    "tail",
+    "access_tokens",
+    "access_token",
+    "usage",
+    "locations",
+    "default_location",
+    "append_session",
+    "read_session",
+    "unknown",
 ];
 
 /// Row of the metrics for an append session.

@@ -47,7 +47,8 @@ impl Sessions {
     /// 429 `rate_limited` when there is none: nothing has happened, the client may try again.
     pub(crate) fn enter(self: &Rc<Self>, watch: &Rc<Watch>, connection: &Rc<Connection>) -> Result<Place, ApiError> {
         if self.open.borrow().len() >= self.max {
-            let error = ApiError::new(Code::RateLimited, format!("too many open sessions: at most {} per front", self.max));
+            let error =
+                ApiError::new(Code::RateLimited, format!("too many open sessions: at most {} per front", self.max));
             return Err(ApiError { retry_after_ms: Some(RETRY_AFTER_MS), ..error });
         }
         let id = self.next_id.get();

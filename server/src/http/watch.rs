@@ -103,8 +103,7 @@ impl Watch {
             ticks.tick().await;
             let now = self.seconds.get() + 1;
             self.seconds.set(now);
-            let stalled: Vec<_> =
-                self.connections.borrow().values().filter(|c| c.is_stalled(now)).cloned().collect();
+            let stalled: Vec<_> = self.connections.borrow().values().filter(|c| c.is_stalled(now)).cloned().collect();
             stalled.iter().for_each(|c| self.cut(c));
             also(now);
         }
@@ -114,7 +113,11 @@ impl Watch {
     pub(crate) fn cut(&self, connection: &Connection) {
         if !connection.cut.replace(true) {
             self.metrics.connections_stalled_total.add(1);
-            tracing::debug!(connection = connection.id, age_secs = self.seconds.get() - connection.seconds_at_start, "cut a silent connection");
+            tracing::debug!(
+                connection = connection.id,
+                age_secs = self.seconds.get() - connection.seconds_at_start,
+                "cut a silent connection"
+            );
             connection.wake();
         }
     }
