@@ -40,7 +40,11 @@ impl Clerk {
         let clerk = Self {
             config,
             segment_ready: image.segments() == [SegmentNo(1)],
-            checkpoint_parts: vec![CheckpointPart::Commit, CheckpointPart::Bytes("checkpoint".into()), CheckpointPart::Begin],
+            checkpoint_parts: vec![
+                CheckpointPart::Commit,
+                CheckpointPart::Bytes("checkpoint".into()),
+                CheckpointPart::Begin,
+            ],
             next_offset: 4096,
             pending: Vec::new(),
             in_flight: BTreeMap::new(),

@@ -94,7 +94,7 @@ impl NodeConfig {
             log_bytes_max: None,
             limits: ShardLimits::default(),
             outstanding_max: 16_384,
-            write_here_bytes_max: 64 << 10,
+            write_here_bytes_max: 128 << 10,
             accept_data_loss: false,
             pin: false,
         }

@@ -170,7 +170,8 @@ fn compare(config: &NodeConfig, recorded: &Recorded, notices: &mut Vec<String>) 
         notices.push(format!("the data directory has {groups_count} groups; that does not change"));
     }
     if config.segment_bytes != recorded.segment_bytes {
-        notices.push(format!("the data directory has segments of {} bytes; that does not change", recorded.segment_bytes));
+        notices
+            .push(format!("the data directory has segments of {} bytes; that does not change", recorded.segment_bytes));
     }
     Ok(())
 }
@@ -200,7 +201,9 @@ fn parse(text: &str) -> Result<Recorded, String> {
     let too_large = |key: &'static str| move |_| format!("{key} is too large");
     let format = number("format")?;
     if format != FORMAT {
-        return Err(format!("it has format {format}, this program knows format {FORMAT}: use the program that wrote it"));
+        return Err(format!(
+            "it has format {format}, this program knows format {FORMAT}: use the program that wrote it"
+        ));
     }
     let directory_id = u128::from_str_radix(value("directory_id")?, 16).map_err(|_| "directory_id is damaged")?;
     let placement = Placement {
@@ -279,7 +282,9 @@ mod tests {
         };
         let text = render(&recorded);
         assert_eq!(parse(&text), Ok(recorded));
-        for (from, to) in [("shards_count = 1", "shards_count = 2"), ("format = 1", "format = 2"), ("groups_count", "x")] {
+        for (from, to) in
+            [("shards_count = 1", "shards_count = 2"), ("format = 1", "format = 2"), ("groups_count", "x")]
+        {
             assert!(parse(&text.replace(from, to)).is_err(), "{to}");
         }
     }

@@ -85,7 +85,9 @@ fn a_hammered_mailbox_loses_no_wake_and_keeps_the_order() {
             while answered.iter().sum::<u64>() < REQUESTS {
                 for (shard, sent) in (0u16..).zip(&mut sent) {
                     // The token tells shard and number.
-                    while *sent < REQUESTS / 2 && port.send(ShardId(shard), *sent * 2 + u64::from(shard), 0, ask()).is_ok() {
+                    while *sent < REQUESTS / 2
+                        && port.send(ShardId(shard), *sent * 2 + u64::from(shard), 0, ask()).is_ok()
+                    {
                         *sent += 1;
                     }
                 }

@@ -294,8 +294,7 @@ fn live<M: Machine>(room: Room, driver: DriverKind, recover: Recover<M>, gate: &
     let started = || gate.to_node.send(Ok(recovered)).expect("the node waits for it");
     let io_failed = || StartError::io("start the helpers of", log.path());
     let inbox = seat.inbox();
-    let housekeeper =
-        Housekeeper::start(log.clone(), segment_bytes, direct, Arc::clone(inbox)).map_err(io_failed())?;
+    let housekeeper = Housekeeper::start(log.clone(), segment_bytes, direct, Arc::clone(inbox)).map_err(io_failed())?;
     let files = SegmentFiles::new(log.clone(), direct);
     let durability = seat.shared.durability;
     match driver {

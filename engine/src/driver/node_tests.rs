@@ -4,12 +4,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use model::config::BasinConfig;
-use model::{BasinId, BasinName, Failure, GroupId, NamePrefix, StreamName, Unavailable};
+use model::record::{BatchBuilder, Span};
+use model::{BasinId, BasinName, Batch, Failure, GroupId, NamePrefix, StreamName, Unavailable};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::*;
 use crate::driver::clerk::Clerk;
-use crate::event::{Follow, Op, ReadLimits, Reply, Target};
+use crate::event::{Append, Follow, Op, ReadLimits, Reply, StreamSpec, Target};
 
 const DRIVERS: [Driver; 2] = [Driver::Glommio, Driver::Threads];
 
@@ -41,6 +42,16 @@ fn basin() -> BasinName {
 fn write(bytes: usize) -> Op {
     let (prefix, start_after) = (NamePrefix::empty(), NamePrefix::empty());
     Op::ListStreams { basin_id: BasinId(1), prefix, start_after, limit: bytes }
+}
+
+fn batch(bodies: &[&[u8]]) -> Batch {
+    let mut builder = BatchBuilder::new(bodies.concat().into());
+    let mut start = 0;
+    for body in bodies {
+        builder.push(None, Span::default(), Span::new(start, body.len()).unwrap()).unwrap();
+        start += body.len();
+    }
+    builder.finish().unwrap()
 }
 
 /// Blocks until answers come, then hands them over; the test fails when none come for long.
@@ -78,7 +89,10 @@ fn every_effect_is_carried_out_and_every_event_reported() {
         let node = start(&config(dir.path(), driver));
         let mut port = node.front_port(0);
         for shard in [0, 1] {
-            assert!(matches!(ask(&mut port, shard, 1, Op::CheckTail { target: target(), create: None }), Reply::Tail(_)));
+            assert!(matches!(
+                ask(&mut port, shard, 1, Op::CheckTail { target: target(), create: None }),
+                Reply::Tail(_)
+            ));
             assert!(matches!(ask(&mut port, shard, 2, write(40_000)), Reply::Done));
             assert!(matches!(ask(&mut port, shard, 3, Op::GetStreamConfig { target: target() }), Reply::Done));
             assert!(matches!(ask(&mut port, shard, 4, Op::DeleteStream { target: target() }), Reply::Done));
@@ -107,7 +121,11 @@ fn many_open_requests_on_two_fronts_are_all_answered() {
                     while answered < REQUESTS {
                         while sent < REQUESTS && sent - answered < 100 {
                             let shard = ShardId(u16::try_from(sent % 2).unwrap());
-                            let op = if sent % 7 == 3 { Op::CheckTail { target: target(), create: None } } else { write(300) };
+                            let op = if sent % 7 == 3 {
+                                Op::CheckTail { target: target(), create: None }
+                            } else {
+                                write(300)
+                            };
                             port.send(shard, sent, 0, op).unwrap();
                             sent += 1;
                         }
@@ -137,7 +155,9 @@ fn a_drain_waits_for_what_is_open_and_a_cancelled_follow_is_not() {
         assert!(node.drain(Duration::from_secs(20)));
         let mut failures = Vec::new();
         answers(&mut port, |token, reply| failures.push((token, reply)));
-        let [(2, Reply::Failed(Failure::Unavailable(Unavailable::Draining)))] = failures[..] else { panic!("{failures:?}") };
+        let [(2, Reply::Failed(Failure::Unavailable(Unavailable::Draining)))] = failures[..] else {
+            panic!("{failures:?}")
+        };
     }
 }
 
@@ -157,6 +177,84 @@ fn a_restart_finds_the_segment_and_a_damaged_shard_keeps_all_from_starting() {
     std::fs::write(dir.path().join("data/log/01/checkpoint"), b"damaged").unwrap();
     let refusal = Node::start_machines(&config(dir.path(), Driver::Threads), Clerk::recover).unwrap_err();
     assert_eq!(refusal.to_string(), "shard 1: the checkpoint is damaged");
+}
+
+#[test]
+fn appends_are_found_again_by_the_other_driver() {
+    const STREAMS: u64 = 40;
+    let dir = tempfile::tempdir().unwrap();
+    let to = |node: &Node, n: u64| {
+        let stream = StreamName::try_from(format!("stream-{n}").as_str()).unwrap();
+        let group = node.placement().group(Placement::slot(&basin(), &stream));
+        (node.placement().shard(group), Target { group, stream, ..target() })
+    };
+    for (round, driver) in [Driver::Glommio, Driver::Threads, Driver::Glommio].into_iter().enumerate() {
+        let node = Node::start(config(dir.path(), driver)).unwrap();
+        let mut port = node.front_port(0);
+        for n in 0..STREAMS {
+            let (shard, target) = to(&node, n);
+            let append = Append {
+                target,
+                batch: batch(&[b"one", b"two"]),
+                match_seq_num: Some(2 * round as u64),
+                fencing_token: None,
+                create: Some(StreamSpec { config: Arc::default(), cipher: None }),
+                session: None,
+            };
+            port.send(shard, n, 0, Op::Append(append)).unwrap();
+        }
+        let mut appended = 0;
+        while appended < STREAMS {
+            answers(&mut port, |token, reply| {
+                let Reply::Appended(ack) = reply else { panic!("{token}: {reply:?}") };
+                assert_eq!(ack.end.seq_num, 2 * round as u64 + 2);
+                appended += 1;
+            });
+        }
+        let recovered: u64 = node.report().recovered.iter().map(|recovered| recovered.streams_count).sum();
+        assert_eq!(recovered, if round == 0 { 0 } else { STREAMS });
+        if round == 1 {
+            assert!(node.drain(Duration::from_secs(20)));
+        }
+    }
+}
+
+/// The exit status of this very test when it runs alone in a process of its own and does `what`.
+fn exit_status(test: &str, what: &str) -> Option<i32> {
+    let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", test, "--nocapture"]).env(CHILD, what);
+    child.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+    child.status().unwrap().code()
+}
+
+const CHILD: &str = "MILLRACE_TEST_CHILD";
+
+#[test]
+fn a_failed_device_and_a_panic_end_the_process_each_with_its_own_status() {
+    let Ok(what) = std::env::var(CHILD) else {
+        let test = "driver::node::tests::a_failed_device_and_a_panic_end_the_process_each_with_its_own_status";
+        for driver in ["glommio", "threads"] {
+            assert_eq!(exit_status(test, &format!("{driver} device")), Some(super::super::EXIT_DEVICE), "{driver}");
+            assert_eq!(exit_status(test, &format!("{driver} panic")), Some(super::super::EXIT_PANIC), "{driver}");
+        }
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let driver = if what.starts_with("glommio") { Driver::Glommio } else { Driver::Threads };
+    let node = start(&config(dir.path(), driver));
+    let mut port = node.front_port(0);
+    let op = if what.ends_with("panic") {
+        Op::EnsureBasin { basin: basin(), config: BasinConfig::default() }
+    } else {
+        // The segment vanishes before it is opened for its first write.
+        let segment = dir.path().join("data/log/00/0000000000000001.seg");
+        while std::fs::remove_file(&segment).is_err() {
+            thread::sleep(Duration::from_millis(1));
+        }
+        write(100)
+    };
+    let _ = ask(&mut port, 0, 1, op);
+    unreachable!("the process has ended");
 }
 
 #[test]
@@ -194,13 +292,19 @@ fn shard_cpu_ticks() -> std::collections::BTreeMap<String, u64> {
 fn driver_figures() {
     const RUN: Duration = Duration::from_millis(400);
     // The variants in turns, so that a busy moment of the machine does not fall on one of them only.
-    for (open, bytes) in [(1, 100), (4, 100), (16, 100), (64, 100), (256, 100), (1, 65_536), (4, 65_536), (16, 65_536)] {
+    for (open, bytes) in [(1, 100), (4, 100), (16, 100), (64, 100), (256, 100), (1, 65_536), (4, 65_536), (16, 65_536)]
+    {
         for round in 0..3 {
             for (driver, write_here_bytes_max) in
                 [(Driver::Glommio, 0), (Driver::Glommio, 1 << 20), (Driver::Threads, 0), (Driver::Threads, 1 << 20)]
             {
                 let dir = tempfile::Builder::new().tempdir_in(".").unwrap();
-                let one = NodeConfig { shards: Some(1), segment_bytes: 64 << 20, write_here_bytes_max, ..config(dir.path(), driver) };
+                let one = NodeConfig {
+                    shards: Some(1),
+                    segment_bytes: 64 << 20,
+                    write_here_bytes_max,
+                    ..config(dir.path(), driver)
+                };
                 let node = start(&one);
                 let mut port = node.front_port(0);
                 let _ = ask(&mut port, 0, 0, write(100));

@@ -112,12 +112,15 @@ impl LogRing {
             }
             Work::Read(read) => {
                 let asked = read.memory.as_slice().len();
-                return self.end_read(slot, result.and_then(|got| if got == asked { Ok(()) } else { Err(short(got, asked)) }));
+                return self
+                    .end_read(slot, result.and_then(|got| if got == asked { Ok(()) } else { Err(short(got, asked)) }));
             }
         }
         self.free.push(slot);
         self.writes_count -= 1;
-        let Some(Work::Write { write, failure, .. }) = self.slots[slot].take() else { unreachable!("it was one above") };
+        let Some(Work::Write { write, failure, .. }) = self.slots[slot].take() else {
+            unreachable!("it was one above")
+        };
         Some(failure.map_or(Completion::Event(Event::ExtentDurable { lsn: write.lsn }), Completion::Fatal))
     }
 
@@ -356,7 +359,9 @@ mod tests {
         let mut ring = LogRing::new(doorbell.as_fd(), DurabilityOp::WriteThenSync).unwrap();
         ring.read(LogRead::new(LogReadId(1), Arc::clone(&file), SEGMENT_BYTES - 4096, 8192));
         let ended = wait(&mut ring, &doorbell, 1);
-        let [Completion::Event(Event::LogRead { result: Err(reason), .. })] = ended.as_slice() else { panic!("{ended:?}") };
+        let [Completion::Event(Event::LogRead { result: Err(reason), .. })] = ended.as_slice() else {
+            panic!("{ended:?}")
+        };
         assert!(reason.contains("only 4096 of 8192 bytes"), "{reason}");
         ring.write(ExtentWrite { lsn: Lsn(0), file, offset: 0, bytes: extent(1, 1) });
         assert!(matches!(wait(&mut ring, &doorbell, 1)[..], [Completion::Event(Event::ExtentDurable { lsn: Lsn(0) })]));

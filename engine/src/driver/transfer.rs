@@ -35,7 +35,9 @@ impl ExtentWrite {
     /// Writes it on the calling thread.
     pub(super) fn perform(&self, durability: DurabilityOp) -> Completion {
         let written = match durability {
-            DurabilityOp::WriteThenSync => self.write(ReadWriteFlags::empty()).and_then(|()| self.file.file.sync_data()),
+            DurabilityOp::WriteThenSync => {
+                self.write(ReadWriteFlags::empty()).and_then(|()| self.file.file.sync_data())
+            }
             DurabilityOp::DsyncWrite => self.write(ReadWriteFlags::DSYNC),
         };
         match written {
