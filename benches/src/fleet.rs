@@ -39,6 +39,9 @@ pub(crate) struct Outcome<T> {
     pub(crate) results: Vec<T>,
     /// Length of the window, or of the work when it knew its own end.
     pub(crate) seconds: f64,
+    /// CPU time of the threads, and how long they ran, set-up included.
+    pub(crate) cpu: Duration,
+    pub(crate) ran: Duration,
 }
 
 impl<T> Outcome<T> {
@@ -59,7 +62,8 @@ where
     Fut: Future<Output = T>,
 {
     let threads = threads.max(1);
-    let outcomes: Vec<(Load, Option<T>)> = thread::scope(|scope| {
+    let begin = Instant::now();
+    let outcomes: Vec<(Load, Option<T>, Duration)> = thread::scope(|scope| {
         let handles: Vec<_> = (0..threads)
             .map(|index| {
                 let (work, stop) = (&work, context.stop.clone());
@@ -68,7 +72,7 @@ where
                     let recorder = Rc::new(Recorder::new(window, stop.clone(), progress));
                     let seat = Seat { index, count: threads, recorder: Rc::clone(&recorder) };
                     let result = sit(&recorder, &stop, window, work(seat));
-                    (recorder.take(), result)
+                    (recorder.take(), result, cpu_time_of_this_thread())
                 })
             })
             .collect();
@@ -76,12 +80,19 @@ where
     });
     let end = window.to.map_or_else(Instant::now, |to| to.min(Instant::now()));
     let seconds = end.saturating_duration_since(window.from).as_secs_f64();
-    let mut outcome = Outcome { load: Load::new(), results: Vec::new(), seconds };
-    for (load, result) in outcomes {
+    let mut outcome =
+        Outcome { load: Load::new(), results: Vec::new(), seconds, cpu: Duration::ZERO, ran: begin.elapsed() };
+    for (load, result, cpu) in outcomes {
+        outcome.cpu += cpu;
         outcome.load.merge(&load);
         outcome.results.extend(result);
     }
     outcome
+}
+
+fn cpu_time_of_this_thread() -> Duration {
+    let used = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    Duration::new(u64::try_from(used.tv_sec).unwrap_or(0), u32::try_from(used.tv_nsec).unwrap_or(0))
 }
 
 /// One thread's runtime: `work`, until it is done or has to be given up.

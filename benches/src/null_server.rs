@@ -8,19 +8,21 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::thread::{self, JoinHandle};
 
+use api::s2s::FrameDecoder;
+use api::{AppendAck, proto};
 use bytes::{Bytes, BytesMut};
-use http::{HeaderValue, Request, Response, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::{Body, Frame};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
-use model::varint;
+use model::Position;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
-use crate::client::codec::FrameCutter;
+use crate::client::codec;
 use crate::payload;
 
 /// Runs on a thread of its own until dropped.
@@ -80,8 +82,13 @@ async fn accept(listener: &TcpListener) {
 async fn answer(request: Request<Incoming>) -> Result<Response<Answer>, Infallible> {
     let content_type = request.headers().get(header::CONTENT_TYPE);
     if content_type.is_some_and(|value| value == "s2s/proto") {
-        let acks = SessionAcks { request: request.into_body(), cutter: FrameCutter::default(), next: 0 };
+        let acks = SessionAcks { request: request.into_body(), frames: FrameDecoder::new(), next: 0 };
         return Ok(Response::new(Answer::Session(acks)));
+    }
+    if request.method() == Method::PUT {
+        let mut created = Response::new(Answer::Whole(None));
+        *created.status_mut() = StatusCode::CREATED;
+        return Ok(created);
     }
     // The request has to be read whole before the connection can carry the next one.
     if request.into_body().collect().await.is_err() {
@@ -100,7 +107,7 @@ enum Answer {
 /// One ack for each frame of the request.
 struct SessionAcks {
     request: Incoming,
-    cutter: FrameCutter,
+    frames: FrameDecoder,
     next: u64,
 }
 
@@ -109,9 +116,9 @@ impl SessionAcks {
         loop {
             let Some(Ok(frame)) = ready!(Pin::new(&mut self.request).poll_frame(cx)) else { return Poll::Ready(None) };
             let Ok(chunk) = frame.into_data() else { continue };
-            self.cutter.push(chunk);
+            self.frames.push(chunk);
             let mut acks = BytesMut::new();
-            while let Ok(Some(_)) = self.cutter.next_message() {
+            while let Ok(Some(_)) = codec::next_message(&mut self.frames) {
                 acks.extend_from_slice(&payload::frame(&ack(self.next)));
                 self.next += 1;
             }
@@ -149,13 +156,8 @@ impl Body for Answer {
     }
 }
 
-/// `AppendAck` of the record `seq_num`: start, end and tail, whose first field is the number.
+/// `AppendAck` of the record `seq_num`.
 fn ack(seq_num: u64) -> Vec<u8> {
-    let mut ack = Vec::with_capacity(40);
-    for (tag, number) in [(0x0a, seq_num), (0x12, seq_num + 1), (0x1a, seq_num + 1)] {
-        let len = 1 + u8::try_from(varint::len(number)).expect("at most 10");
-        ack.extend_from_slice(&[tag, len, 0x08]);
-        varint::push(&mut ack, number);
-    }
-    ack
+    let at = |seq_num| Position { seq_num, timestamp: 0 };
+    proto::append_ack(&AppendAck { start: at(seq_num), end: at(seq_num + 1), tail: at(seq_num + 1) })
 }

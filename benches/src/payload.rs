@@ -1,8 +1,10 @@
 //! What is appended: batches of incompressible records, encoded once and sent again and again.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use api::AppendConditions;
+use api::proto::{self, AppendRecord};
+use api::s2s::{self, Flags};
+use bytes::Bytes;
 use model::limits::{BATCH_METERED_BYTES_MAX, BATCH_RECORDS_MAX};
-use model::varint;
 
 use crate::recorder::Size;
 use crate::settings::RECORD_OVERHEAD_BYTES;
@@ -29,19 +31,17 @@ impl Payload {
     pub(crate) fn new(records: usize, record_bytes: usize) -> Self {
         assert!((1..=records_max(record_bytes)).contains(&records), "a batch within its limits");
         let mut noise = Noise(0x9e37_79b9_7f4a_7c15);
-        let mut body = vec![0; record_bytes];
-        let mut input = Vec::new();
-        let mut body_crcs = Vec::with_capacity(records);
-        for _ in 0..records {
-            noise.fill(&mut body);
-            body_crcs.push(crc32c::crc32c(&body));
-            push_record(&mut input, &body);
-        }
+        let mut bodies = vec![0; records * record_bytes];
+        noise.fill(&mut bodies);
+        let body = |index: usize| &bodies[index * record_bytes..][..record_bytes];
+        let batch: Vec<AppendRecord<'_>> =
+            (0..records).map(|index| AppendRecord { body: body(index), ..AppendRecord::default() }).collect();
+        let input = proto::encode_append_input(&batch, &AppendConditions::default());
         Self {
             frame: frame(&input),
             input: input.into(),
             size: Size { records: records as u64, bytes: (records * record_bytes) as u64 },
-            body_crcs,
+            body_crcs: batch.iter().map(|record| crc32c::crc32c(record.body)).collect(),
             metered_bytes: records * metered_bytes(record_bytes),
         }
     }
@@ -78,23 +78,9 @@ fn metered_bytes(record_bytes: usize) -> usize {
     record_bytes + usize::try_from(RECORD_OVERHEAD_BYTES).expect("8")
 }
 
-/// `AppendInput.records` (field 1) holding an `AppendRecord` with only a body (field 3).
-fn push_record(input: &mut Vec<u8>, body: &[u8]) {
-    let record_len = 1 + varint::len(body.len() as u64) + body.len();
-    input.push(0x0a);
-    varint::push(input, record_len as u64);
-    input.push(0x1a);
-    varint::push(input, body.len() as u64);
-    input.extend_from_slice(body);
-}
-
-/// An uncompressed regular s2s frame (s2-wire.md 2.2).
+/// An uncompressed regular s2s frame.
 pub(crate) fn frame(payload: &[u8]) -> Bytes {
-    let mut frame = BytesMut::with_capacity(payload.len() + 4);
-    frame.put_uint(payload.len() as u64 + 1, 3);
-    frame.put_u8(0);
-    frame.put_slice(payload);
-    frame.freeze()
+    [&s2s::frame_header(payload.len(), Flags::default()), payload].concat().into()
 }
 
 /// SplitMix64: bytes that no server can compress, the same in every run.

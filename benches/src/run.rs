@@ -4,7 +4,7 @@ use std::fs;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::args::{BenchArgs, Scenario};
 use crate::client::{self, admin};
@@ -198,30 +198,26 @@ impl Run {
     }
 }
 
-/// CPU that the server and the generator use during one repetition.
+/// CPU that the server uses during one repetition.
 struct CpuMeter {
     begin: Instant,
-    /// Name in the report, process, and what it had used at the beginning.
-    processes: Vec<(&'static str, u32, std::time::Duration)>,
+    /// The process and what it had used at the beginning, when it is known.
+    server: Option<(u32, Duration)>,
 }
 
 impl CpuMeter {
     fn start(server_pid: Option<u32>) -> Self {
-        let pids = [("generator_cpu_cores", Some(std::process::id())), ("server_cpu_cores", server_pid)];
-        let processes =
-            pids.into_iter().filter_map(|(name, pid)| Some((name, pid?, process::cpu_time(pid?)?))).collect();
-        Self { begin: Instant::now(), processes }
+        let server = server_pid.and_then(|pid| Some((pid, process::cpu_time(pid)?)));
+        Self { begin: Instant::now(), server }
     }
 
     /// The average over the whole repetition, set-up included; of several measures all get the same.
     fn read_into(&self, measures: &mut [Measure]) {
-        let seconds = self.begin.elapsed().as_secs_f64();
-        for (name, pid, before) in &self.processes {
-            let Some(after) = process::cpu_time(*pid) else { continue };
-            let cores = after.saturating_sub(*before).as_secs_f64() / seconds;
-            for measure in &mut *measures {
-                measure.extra.insert((*name).to_owned(), cores);
-            }
+        let Some((pid, before)) = self.server else { return };
+        let Some(after) = process::cpu_time(pid) else { return };
+        let cores = after.saturating_sub(before).as_secs_f64() / self.begin.elapsed().as_secs_f64();
+        for measure in measures {
+            measure.extra.insert("server_cpu_cores".to_owned(), cores);
         }
     }
 }
@@ -253,4 +249,4 @@ fn stop_on_ctrl_c(stop: Stop) {
 const EXIT_USAGE: u8 = 2;
 /// What a shell calls a process that Ctrl-C ended.
 const EXIT_INTERRUPTED: u8 = 130;
-const ADMIN_MAX: std::time::Duration = std::time::Duration::from_secs(30);
+const ADMIN_MAX: Duration = Duration::from_secs(30);

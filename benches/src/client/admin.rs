@@ -1,9 +1,9 @@
-//! The run's own basins: made before, deleted after.
+//! The run's own basins and streams: made before, deleted after.
 
 use serde_json::json;
 
 use super::http1::Connection;
-use super::{ClientError, Result};
+use super::{ClientError, Result, Target};
 use crate::settings::Endpoint;
 
 /// Creates a basin whose streams come into being by being used.
@@ -20,6 +20,12 @@ pub(crate) async fn create_basin(endpoint: &Endpoint, basin: &str) -> Result<()>
 /// Deletes a basin and, in the server's own time, its streams.
 pub(crate) async fn delete_basin(endpoint: &Endpoint, basin: &str) -> Result<()> {
     expect(202, endpoint, &format!("DELETE /v1/basins/{basin}"), "", "").await
+}
+
+/// Creates a stream. Appends would do it as well, but of several that are the first at once a server may refuse some.
+pub(crate) async fn create_stream(endpoint: &Endpoint, target: &Target) -> Result<()> {
+    let headers = format!("s2-basin: {}\r\n", target.basin);
+    expect(201, endpoint, &format!("PUT /v1/streams/{}", target.stream), &headers, "").await
 }
 
 async fn expect(success: u16, endpoint: &Endpoint, method_and_path: &str, headers: &str, body: &str) -> Result<()> {

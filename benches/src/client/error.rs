@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 
+use api::ApiError;
+
 /// A failed request or session.
 #[derive(Debug)]
 pub(crate) enum ClientError {
@@ -14,6 +16,8 @@ pub(crate) enum ClientError {
     Status { status: u16, body: String },
     /// An answer that breaks the protocol or its promises.
     Wrong(&'static str),
+    /// An answer that is not of the protocol at all.
+    Undecodable(ApiError),
     /// The answer ended early.
     Closed,
 }
@@ -39,6 +43,7 @@ impl fmt::Display for ClientError {
             },
             Self::Status { status, body } => write!(f, "status {status}: {body}"),
             Self::Wrong(what) => write!(f, "wrong answer: {what}"),
+            Self::Undecodable(error) => write!(f, "undecodable answer: {error}"),
             Self::Closed => f.write_str("the server ended the answer early"),
         }
     }
@@ -47,6 +52,12 @@ impl fmt::Display for ClientError {
 impl From<io::Error> for ClientError {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
+    }
+}
+
+impl From<ApiError> for ClientError {
+    fn from(error: ApiError) -> Self {
+        Self::Undecodable(error)
     }
 }
 

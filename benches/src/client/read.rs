@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 
-use super::codec::for_each_record;
 use super::{ClientError, Result};
 use crate::recorder::Size;
 
@@ -29,7 +28,9 @@ impl Check {
     /// Takes the next batch and returns its size; a heartbeat has none.
     pub(crate) fn batch(&mut self, message: &Bytes) -> Result<Size> {
         let mut size = Size { records: 0, bytes: 0 };
-        for_each_record(message, |seq_num, body| {
+        for record in api::proto::decode_read_batch(message)?.records {
+            let record = record.map_err(|_| ClientError::Wrong("a record that is not protobuf"))?;
+            let (seq_num, body) = (record.position.seq_num, record.body);
             if self.next != seq_num {
                 return Err(ClientError::Wrong("a record is missing or doubled"));
             }
@@ -42,8 +43,7 @@ impl Check {
             self.next = seq_num + 1;
             size.records += 1;
             size.bytes += body.len() as u64;
-            Ok(())
-        })?;
+        }
         Ok(size)
     }
 }

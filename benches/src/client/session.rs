@@ -1,5 +1,6 @@
 //! s2s sessions, over either version of HTTP: frames out, messages in.
 
+use api::s2s::FrameDecoder;
 use bytes::{Buf, Bytes, BytesMut};
 use http::{Method, header};
 use http_body_util::BodyExt;
@@ -8,7 +9,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::mpsc;
 
-use super::codec::FrameCutter;
+use super::codec;
 use super::http2::{RequestBody, RequestHead};
 use super::{ClientError, Result, Target, http1, http2};
 use crate::settings::{Endpoint, HttpVersion};
@@ -117,13 +118,11 @@ impl FrameWriter {
 }
 
 /// The receiving direction of a session.
-#[derive(Debug)]
 pub(crate) struct MessageReader {
     chunks: Chunks,
-    cutter: FrameCutter,
+    frames: FrameDecoder,
 }
 
-#[derive(Debug)]
 enum Chunks {
     Http1 {
         body: http1::SessionBody,
@@ -135,7 +134,7 @@ enum Chunks {
 
 impl MessageReader {
     fn new(chunks: Chunks) -> Self {
-        Self { chunks, cutter: FrameCutter::default() }
+        Self { chunks, frames: FrameDecoder::new() }
     }
 
     /// Waits for more of the body; `false` at its end. To be called once [`Self::next_message`] returns `None`.
@@ -149,17 +148,19 @@ impl MessageReader {
         };
         match chunk {
             Some(chunk) => {
-                self.cutter.push(chunk);
+                self.frames.push(chunk);
                 Ok(true)
             }
-            None if self.cutter.is_at_boundary() => Ok(false),
-            None => Err(ClientError::Wrong("a session that ends inside a frame")),
+            None => {
+                self.frames.finish()?;
+                Ok(false)
+            }
         }
     }
 
     /// The next message that has arrived whole.
     pub(crate) fn next_message(&mut self) -> Result<Option<Bytes>> {
-        self.cutter.next_message()
+        codec::next_message(&mut self.frames)
     }
 }
 

@@ -70,6 +70,13 @@ impl Measure {
         self.fail(&outcome.load.failures);
         self.extra.insert("operations".to_owned(), outcome.load.operations as f64);
         self.extra.insert("seconds".to_owned(), outcome.seconds);
+        let cores = outcome.cpu.as_secs_f64() / outcome.ran.as_secs_f64();
+        self.extra.insert("generator_cpu_cores".to_owned(), cores);
+        if outcome.load.operations > 0 {
+            // As if the threads had been as busy before and after the window as within.
+            let us_per_operation = cores * outcome.seconds * 1e6 / outcome.load.operations as f64;
+            self.extra.insert("generator_us_per_op".to_owned(), us_per_operation);
+        }
         if outcome.load.unsent > 0 {
             self.extra.insert("unsent".to_owned(), outcome.load.unsent as f64);
         }

@@ -1,6 +1,8 @@
 //! Fan-out: many readers tail a stream that is written at a steady rate. Do they keep up, and do appends suffer?
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::cell::Cell;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
@@ -9,7 +11,7 @@ use super::{Context, Measure};
 use crate::client::pipeline::{self, Until};
 use crate::client::read::Check;
 use crate::client::session::{MessageReader, Transport};
-use crate::client::{ClientError, Result, Target};
+use crate::client::{ClientError, Result, Target, admin};
 use crate::fleet::{self, Outcome, Seat};
 use crate::payload::Payload;
 use crate::recorder::Window;
@@ -17,6 +19,7 @@ use crate::recorder::Window;
 /// Shared between the writer's thread and the readers'.
 #[derive(Debug, Default)]
 struct Stage {
+    is_created: AtomicBool,
     readers_open: AtomicUsize,
     /// Number behind the last record once the writer is done; until then 0.
     end: AtomicU64,
@@ -26,7 +29,7 @@ struct Stage {
 #[derive(Debug, Clone, Copy)]
 struct Lag {
     records: u64,
-    /// How long it took to read the rest.
+    /// How long it took to read the rest; longer than [`CAUGHT_UP_MAX`] when it was given up.
     caught_up_after: Duration,
 }
 
@@ -93,6 +96,8 @@ async fn write(
     seat: &Seat,
 ) -> Result<u64> {
     let settings = context.settings;
+    admin::create_stream(&context.endpoint, target).await?;
+    stage.is_created.store(true, Ordering::Relaxed);
     let session = Transport::open(&context.endpoint, settings.session_http).await?.append(target).await?;
     while stage.readers_open.load(Ordering::Relaxed) < readers && !seat.recorder.is_over() {
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -114,16 +119,19 @@ async fn read_all(
     seat: &Seat,
 ) -> Result<Vec<Lag>> {
     // As if each were a process of its own, each has a connection of its own.
+    while !stage.is_created.load(Ordering::Relaxed) && !seat.recorder.is_over() {
+        tokio::time::sleep(POLL_INTERVAL).await;
+    }
     let mut sessions = Vec::new();
     for _ in 0..readers {
         let transport = Transport::open(&context.endpoint, context.settings.session_http).await?;
         sessions.push(transport.read(target, "?seq_num=0").await?);
         stage.readers_open.fetch_add(1, Ordering::Relaxed);
     }
-    let ended = std::rc::Rc::new(std::cell::Cell::new(0));
+    let ended = Rc::new(Cell::new(0));
     let mut running = JoinSet::new();
     for reader in sessions {
-        running.spawn_local(follow(reader, std::rc::Rc::clone(&ended)));
+        running.spawn_local(follow(reader, Rc::clone(&ended)));
     }
     let mut lags = Vec::new();
     loop {
@@ -140,7 +148,7 @@ async fn read_all(
 }
 
 /// Reads until it has everything that was written. `end` is 0 until that is known.
-async fn follow(mut reader: MessageReader, end: std::rc::Rc<std::cell::Cell<u64>>) -> Result<Lag> {
+async fn follow(mut reader: MessageReader, end: Rc<Cell<u64>>) -> Result<Lag> {
     let mut check = Check::whole_stream(Vec::new());
     // Records behind, and since when.
     let mut behind: Option<(u64, Instant)> = None;
@@ -155,7 +163,8 @@ async fn follow(mut reader: MessageReader, end: std::rc::Rc<std::cell::Cell<u64>
                 return Ok(Lag { records, caught_up_after: since.elapsed() });
             }
             if since.elapsed() > CAUGHT_UP_MAX {
-                return Err(ClientError::Wrong("a tailing reader did not catch up within 5 s"));
+                // Not to keep up is a figure, not a failure.
+                return Ok(Lag { records, caught_up_after: since.elapsed() });
             }
         }
         // A reader at the tail gets no more data: it looks at the end again by itself.

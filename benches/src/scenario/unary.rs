@@ -4,7 +4,7 @@ use tokio::task::JoinSet;
 
 use super::{Context, Measure};
 use crate::client::unary::{Channel, Request};
-use crate::client::{Result, Target};
+use crate::client::{Result, Target, admin};
 use crate::fleet::{self, Outcome, Seat};
 use crate::payload::Payload;
 use crate::recorder::Window;
@@ -51,12 +51,32 @@ pub(super) fn small_load(context: &Context<'_>) -> UnaryLoad {
 pub(super) fn drive(context: &Context<'_>, load: UnaryLoad) -> Outcome<()> {
     let settings = context.settings;
     let payload = Payload::single(load.record_bytes);
+    let creation = fleet::run(context, Window::unbounded(), 1, async |seat| {
+        if let Err(error) = create_streams(context, load).await {
+            seat.recorder.failed(&error);
+        }
+    });
     let window = Window::lasting(settings.warmup, settings.duration);
-    fleet::run(context, window, settings.threads.min(load.in_flight), async |seat| {
+    let mut outcome = fleet::run(context, window, settings.threads.min(load.in_flight), async |seat| {
         if let Err(error) = appends(context, load, &payload, &seat).await {
             seat.recorder.failed(&error);
         }
-    })
+    });
+    outcome.load.failures.merge(&creation.load.failures);
+    outcome
+}
+
+/// A stream for each group of workers that share it, made before they race to be the first on it.
+async fn create_streams(context: &Context<'_>, load: UnaryLoad) -> Result<()> {
+    for index in 0..load.streams.min(load.in_flight) {
+        admin::create_stream(&context.endpoint, &target(context, load, index)).await?;
+    }
+    Ok(())
+}
+
+/// Stream of worker `index`.
+fn target(context: &Context<'_>, load: UnaryLoad, index: usize) -> Target {
+    Target::new(&context.basin, format!("unary-{}", index % load.streams))
 }
 
 /// One seat's channels, each with one append in flight.
@@ -66,8 +86,7 @@ async fn appends(context: &Context<'_>, load: UnaryLoad, payload: &Payload, seat
     let pace = seat.pace(context.settings.rate)?;
     let mut workers = JoinSet::new();
     for (index, mut channel) in mine.zip(channels) {
-        let target = Target::new(&context.basin, format!("unary-{}", index % load.streams));
-        let request = Request::new(&context.endpoint, load.version, &target, payload);
+        let request = Request::new(&context.endpoint, load.version, &target(context, load, index), payload);
         let (pace, recorder, size) = (pace.clone(), seat.recorder.clone(), payload.size);
         workers.spawn_local(async move {
             while let Some(due_at) = pace.next(&recorder).await {
