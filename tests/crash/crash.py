@@ -37,7 +37,7 @@ import writers  # noqa: E402
 from millrace_process import Millrace  # noqa: E402
 
 # Small segments and a small cache: the log wraps into new files, and reads come from the disk.
-ARGUMENTS = ["--shards", "2", "--segment-bytes", "8MiB", "--cache-bytes-max", "16MiB"]
+ARGUMENTS = ["--shards", "2", "--segment-bytes", "16MiB", "--cache-bytes-max", "16MiB"]
 
 STREAMS = ["shared-a", "shared-b", "session", "match", "fenced"]
 

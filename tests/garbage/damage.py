@@ -15,8 +15,8 @@ from millrace_process import START_SECONDS_MAX, Millrace, binary
 
 SECTOR_BYTES = 4096
 RANDOM_FLIPS = 12
-# Small segments, so that a few MiB fill several; one shard, so that its log holds everything.
-ARGUMENTS = ["--shards", "1", "--segment-bytes", "4MiB", "--cache-bytes-max", "16MiB"]
+# Small segments, so that sixty MiB fill several; one shard, so that its log holds everything.
+ARGUMENTS = ["--shards", "1", "--segment-bytes", "16MiB", "--cache-bytes-max", "16MiB"]
 # Only the last extents, which no later one vouches for, may be taken for torn: a few appends of four records at most.
 MISSING_RECORDS_MAX = 40
 
@@ -55,7 +55,7 @@ class Unreadable(Exception):
 
 
 class Original:
-    """A data directory with a few MiB in two streams, written in many commits."""
+    """A data directory with some sixty MiB in two streams, written in many commits."""
 
     def __init__(self, data, driver):
         self.data = data
@@ -73,7 +73,7 @@ class Original:
             records = {"one": [], "two": []}
             for i in range(600):
                 name = rng.choice(["one", "two"])
-                bodies = [f"{name} {i} {n} " + "d" * rng.randint(0, 20_000) for n in range(rng.randint(1, 4))]
+                bodies = [f"{name} {i} {n} " + "d" * rng.randint(0, 80_000) for n in range(rng.randint(1, 4))]
                 answer = basin.stream(name).append(*bodies)
                 if answer.status != 200:
                     raise Failure(f"{answer}")
@@ -291,15 +291,16 @@ def last_written(segments):
 
 
 def nonzero_byte(path, start):
-    """The first byte at or after `start` that is not zero, so that the flip hits content and not padding."""
-    with open(path, "rb") as file:
-        file.seek(start)
-        while block := file.read(1 << 16):
-            stripped = block.lstrip(b"\0")
-            if stripped:
-                return start + len(block) - len(stripped)
-            start += len(block)
-    raise Failure(f"{path} holds nothing from {start} on")
+    """The first byte at or after `start` that is not zero, so that the flip hits content and not padding; past the end, from 0."""
+    for at in (start, 0):
+        with open(path, "rb") as file:
+            file.seek(at)
+            while block := file.read(1 << 16):
+                stripped = block.lstrip(b"\0")
+                if stripped:
+                    return at + len(block) - len(stripped)
+                at += len(block)
+    raise Failure(f"{path} holds nothing")
 
 
 def flip(path, at, mask=0xFF):
