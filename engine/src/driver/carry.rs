@@ -17,6 +17,7 @@ use super::mailbox::Answer;
 use super::seat::Seat;
 use super::transfer::{Completion, Device, ExtentWrite, LogRead};
 use crate::event::{Effect, Effects, Event, Now, Op, ReplyTo, ShardMessage};
+use crate::log::Lsn;
 use crate::shard::{Shard, ShardStats};
 
 /// A state machine that a driver can run. The second one, in the tests, needs no log format to keep a device busy.
@@ -269,7 +270,10 @@ impl<M: Machine, D: Device> Carrier<M, D> {
             Effect::Reply { to: ReplyTo { front, token }, reply } => self.answer(front, Answer::Reply(token, reply)),
             Effect::Publish(change) => self.seat.shared.basins.apply(change),
             Effect::WriteExtent { lsn, segment, offset, bytes } => match self.files.get(segment) {
-                Ok(file) => self.writes.push(ExtentWrite { lsn, file, offset, bytes }),
+                Ok(file) => {
+                    self.housekeeper.note_written(Lsn(lsn.0 + bytes.len() as u64));
+                    self.writes.push(ExtentWrite { lsn, file, offset, bytes });
+                }
                 Err(error) => stop_on_device_failure(&error.to_string()),
             },
             Effect::ReadLog { id, segment, offset, len } => match self.files.get(segment) {

@@ -1,13 +1,19 @@
 //! Slow file work of one shard, on a thread of its own: making segments ready and writing checkpoints.
 //!
 //! Promise: a file has its final name only once all of it is durable, so a crash leaves whole files and `*.tmp`.
+//!
+//! Zeros written as fast as the device takes them cost every append some milliseconds meanwhile. So they are written in
+//! small pieces with pauses, unless nothing was appended since the start (nobody is in the way) or the writer comes near
+//! (it would wait for the segment).
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::Instant;
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -18,7 +24,7 @@ use super::guard::StopOnPanic;
 use super::mailbox::Inbox;
 use super::transfer::Completion;
 use crate::event::{CheckpointPart, Event};
-use crate::log::SegmentNo;
+use crate::log::{Lsn, SegmentNo};
 
 /// Something to do.
 #[derive(Debug)]
@@ -40,6 +46,7 @@ pub(super) enum Job {
 #[derive(Debug)]
 pub(super) struct Housekeeper {
     jobs: Option<Sender<Job>>,
+    written_end: Arc<AtomicU64>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -47,12 +54,25 @@ impl Housekeeper {
     /// Starts the thread. It reports to `inbox`.
     pub(super) fn start(log: LogDir, segment_bytes: u64, direct: bool, inbox: Arc<Inbox>) -> io::Result<Self> {
         let (jobs, todo) = bounded(JOBS_MAX);
-        let rooms = Rooms { log, segment_bytes, direct, checkpoint: None };
+        let written_end = Arc::new(AtomicU64::new(0));
+        let rooms = Rooms {
+            log,
+            segment_bytes,
+            direct,
+            inbox: Arc::clone(&inbox),
+            written_end: Arc::clone(&written_end),
+            checkpoint: None,
+        };
         let thread = thread::Builder::new().name("housekeeper".to_owned()).spawn(move || {
             let _guard = StopOnPanic;
             work(rooms, &todo, &inbox);
         })?;
-        Ok(Self { jobs: Some(jobs), thread: Some(thread) })
+        Ok(Self { jobs: Some(jobs), written_end, thread: Some(thread) })
+    }
+
+    /// Tells it how far the log is written, so that it knows how much time it has.
+    pub(super) fn note_written(&self, end: Lsn) {
+        self.written_end.store(end.0, Ordering::Relaxed);
     }
 
     /// Gives it something to do.
@@ -75,6 +95,9 @@ struct Rooms {
     log: LogDir,
     segment_bytes: u64,
     direct: bool,
+    inbox: Arc<Inbox>,
+    /// End of the newest extent that was given to the device since the start; 0 before the first.
+    written_end: Arc<AtomicU64>,
     /// The checkpoint that is being written.
     checkpoint: Option<File>,
 }
@@ -115,7 +138,7 @@ impl Rooms {
         }
         let file = open_log_file(&tmp, self.direct, recycled.is_none())?;
         if recycled.is_none() {
-            write_zeros(&file, self.segment_bytes)?;
+            self.write_zeros(&file, segment)?;
         }
         let mut aligned = AlignedBytes::zeroed(header.len());
         aligned.as_mut_slice().copy_from_slice(header);
@@ -123,6 +146,37 @@ impl Rooms {
         file.sync_all()?;
         fs::rename(&tmp, self.log.segment(segment))?;
         self.log.sync()
+    }
+
+    /// Makes the whole file written extents, so that no later write changes the file system's metadata.
+    fn write_zeros(&self, file: &File, segment: SegmentNo) -> io::Result<()> {
+        let by_device = FallocateFlags::from_bits_retain(FALLOC_FL_WRITE_ZEROES);
+        if rustix::fs::fallocate(file.as_fd(), by_device, 0, self.segment_bytes).is_ok() {
+            return Ok(());
+        }
+        let zeros = AlignedBytes::zeroed(ZEROS_BYTES);
+        let mut offset = 0;
+        while offset < self.segment_bytes {
+            if self.inbox.stop.load(Ordering::Acquire) {
+                return Err(io::Error::other("the node stops"));
+            }
+            let hurried = self.is_hurried(segment);
+            let bytes_max = if hurried { ZEROS_BYTES } else { ZEROS_PACED_BYTES };
+            let bytes = usize::try_from(self.segment_bytes - offset).unwrap_or(usize::MAX).min(bytes_max);
+            let start = Instant::now();
+            file.write_all_at(&zeros.as_slice()[..bytes], offset)?;
+            offset += bytes as u64;
+            if !hurried {
+                thread::sleep(start.elapsed() * PAUSE_FACTOR);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether nobody is in the way, or the writer has come within half a segment of `segment`.
+    fn is_hurried(&self, segment: SegmentNo) -> bool {
+        let written_end = self.written_end.load(Ordering::Relaxed);
+        written_end == 0 || written_end + self.segment_bytes / 2 >= segment.0 * self.segment_bytes
     }
 
     fn write_checkpoint(&mut self, part: CheckpointPart) -> io::Result<()> {
@@ -142,32 +196,20 @@ impl Rooms {
     }
 }
 
-/// Makes the whole file written extents, so that no later write changes the file system's metadata.
-fn write_zeros(file: &File, len: u64) -> io::Result<()> {
-    let by_device = FallocateFlags::from_bits_retain(FALLOC_FL_WRITE_ZEROES);
-    if rustix::fs::fallocate(file.as_fd(), by_device, 0, len).is_ok() {
-        return Ok(());
-    }
-    let zeros = AlignedBytes::zeroed(ZEROS_BYTES);
-    let mut offset = 0;
-    while offset < len {
-        let bytes = usize::try_from(len - offset).unwrap_or(usize::MAX).min(ZEROS_BYTES);
-        file.write_all_at(&zeros.as_slice()[..bytes], offset)?;
-        offset += bytes as u64;
-    }
-    Ok(())
-}
-
 /// Since Linux 6.17, for devices that write zeros by themselves; others and older kernels refuse, and we write them.
 const FALLOC_FL_WRITE_ZEROES: u32 = 0x80;
-/// Written at a time.
+/// Zeros written at a time, in a hurry.
 const ZEROS_BYTES: usize = 1 << 20;
+/// Zeros written at a time otherwise: what an append may find before it in the device's queue.
+const ZEROS_PACED_BYTES: usize = 128 << 10;
+/// Pause after a piece, in the time that it took.
+const PAUSE_FACTOR: u32 = 4;
 /// Segments asked for ahead, and one checkpoint part. Beyond is a bug of the shard.
 const JOBS_MAX: usize = 1024;
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::time::Duration;
 
     use model::ShardId;
 
@@ -249,6 +291,25 @@ mod tests {
             assert_eq!(fs::read(room.log.checkpoint()).unwrap(), text.as_bytes());
         }
         assert!(matches!(part(CheckpointPart::Commit), Event::CheckpointFailed { .. }));
+    }
+
+    #[test]
+    fn zeros_hurry_only_when_nobody_appends_or_the_writer_is_near() {
+        let room = room(1 << 20);
+        let rooms = Rooms {
+            log: room.log.clone(),
+            segment_bytes: 100,
+            direct: true,
+            inbox: Arc::clone(&room.inbox),
+            written_end: Arc::default(),
+            checkpoint: None,
+        };
+        for (written_end, segment, hurried) in
+            [(0, 1, true), (110, 2, false), (149, 2, false), (150, 2, true), (150, 3, false)]
+        {
+            rooms.written_end.store(written_end, Ordering::Relaxed);
+            assert_eq!(rooms.is_hurried(SegmentNo(segment)), hurried, "{written_end} {segment}");
+        }
     }
 
     #[test]

@@ -103,6 +103,9 @@ impl fmt::Display for NodeReport {
                 recovered.replayed_bytes >> 10,
                 recovered.torn_count,
             )?;
+            if let Some(lost) = &recovered.lost {
+                writeln!(f, "shard {shard}: DATA LOST, as the settings allow: {lost}")?;
+            }
         }
         for notice in &self.notices {
             writeln!(f, "notice: {notice}")?;
