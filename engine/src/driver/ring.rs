@@ -2,7 +2,7 @@
 //!
 //! glommio's files know neither linked requests nor a depth of our choosing. The ring signals the shard's doorbell, so
 //! that the executor waits on one descriptor for everything. Buffers are not registered: an extent is memory of the
-//! shard's choosing, and pinning its pages for one write costs about a microsecond where the flush behind it costs a hundred.
+//! shard's choosing, so it would have to be copied first. Whether that pays was not measured.
 #![allow(unsafe_code)]
 
 use std::collections::VecDeque;
