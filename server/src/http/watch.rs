@@ -27,6 +27,9 @@ const IDLE_SECS_MAX: u32 = 180;
 /// Without any byte (not even a ping) on an HTTP/2 connection without open streams.
 const IDLE_H2_SECS_MAX: u32 = 600;
 
+/// The preface of an HTTP/2 connection and the head of the settings frame that must follow it.
+const H2_START_BYTES: usize = 24 + 9;
+
 /// The connections of a front.
 pub(crate) struct Watch {
     seconds: Cell<u32>,
@@ -41,7 +44,7 @@ pub(crate) struct Connection {
     id: u64,
     seconds_at_start: u32,
     is_h2: Cell<bool>,
-    has_read: Cell<bool>,
+    read_bytes: Cell<usize>,
     /// Requests whose answer is not finished.
     open: Cell<u32>,
     /// Unary bodies that are being read.
@@ -156,11 +159,15 @@ impl Connection {
 
     fn has_read(&self, now: u32, bytes: &[u8]) {
         self.last_read.set(now);
-        if !self.has_read.replace(true) {
+        let before = self.read_bytes.get();
+        self.read_bytes.set(before.saturating_add(bytes.len()));
+        if before == 0 {
             self.is_h2.set(bytes.starts_with(b"PRI"));
         }
         if self.is_h2.get() {
-            self.head_since.set(None);
+            if self.read_bytes.get() >= H2_START_BYTES {
+                self.head_since.set(None);
+            }
         } else if self.open.get() == 0 && self.head_since.get().is_none() {
             self.head_since.set(Some(now));
         }
@@ -314,7 +321,10 @@ mod tests {
         connection.has_read(14, b"x");
         assert!(!connection.is_stalled(15) && connection.is_stalled(16));
         let h2 = Connection::default();
-        h2.has_read(5, b"PRI * HTTP/2.0");
+        h2.head_since.set(Some(5));
+        h2.has_read(5, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+        assert!(h2.is_stalled(16));
+        h2.has_read(6, &[0; 9]);
         assert!(!h2.is_stalled(16));
     }
 }
