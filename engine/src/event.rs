@@ -7,7 +7,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use model::config::{BasinConfig, BasinReconfiguration, Cipher, ResolvedStreamConfig, StreamReconfiguration};
-use model::{BasinId, BasinName, Batch, Failure, FencingToken, GroupId, NamePrefix, Position, ShardId, StreamId, StreamName};
+use model::{
+    BasinId, BasinName, Batch, Failure, FencingToken, GroupId, NamePrefix, Position, ShardId, StreamId, StreamName,
+};
 
 use crate::log::{Lsn, SegmentNo};
 

@@ -2,5 +2,5 @@
 
 pub mod cache;
 pub mod collect;
-pub mod walk;
 pub mod waiters;
+pub mod walk;

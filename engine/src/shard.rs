@@ -10,6 +10,7 @@ mod append;
 mod checkpoint;
 mod control;
 mod durable;
+mod inspect;
 mod read;
 mod recover;
 mod stage;
@@ -17,8 +18,10 @@ mod state;
 mod timer;
 
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation, clippy::wildcard_enum_match_arm)]
 mod rig;
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation, clippy::wildcard_enum_match_arm)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -27,7 +30,7 @@ use model::limits::BATCH_RECORDS_MAX;
 use model::placement::Placement;
 use model::{Failure, ShardId};
 
-use crate::event::{CheckpointPart, Effect, Effects, Event, LogReadId, Now, Op, Reply, ReplyTo, Request, SessionId};
+use crate::event::{Effect, Effects, Event, LogReadId, Now, Op, Reply, ReplyTo, Request, SessionId};
 pub use crate::log::recovery::LogImage;
 use crate::log::segment::SegmentHeader;
 use crate::log::space::Space;
@@ -36,6 +39,7 @@ use crate::log::{Geometry, Lsn, SegmentNo};
 use crate::read::cache::TailCache;
 use crate::read::waiters::Waiters;
 use crate::shard::checkpoint::Checkpoint;
+pub use crate::shard::inspect::{BasinReport, ExtentReport, SegmentReport, ShardReport, StreamReport, inspect};
 use crate::shard::read::PendingRead;
 use crate::shard::stage::{SealedExtent, Stage};
 use crate::shard::state::State;
@@ -228,7 +232,9 @@ impl Shard {
             Op::Read(read) => self.read(now, to, read, effects),
             Op::Follow(follow) => self.follow(to, follow, effects),
             Op::CancelFollow(token) => self.waiters.cancel(ReplyTo { front: to.front, token }),
-            Op::CreateStream { target, spec, request_key } => self.create_stream(now, to, &target, spec, request_key, effects),
+            Op::CreateStream { target, spec, request_key } => {
+                self.create_stream(now, to, &target, spec, request_key, effects)
+            }
             Op::EnsureStream { target, spec } => self.ensure_stream(now, to, &target, spec, effects),
             Op::ReconfigureStream { target, change, defaults } => {
                 self.reconfigure_stream(to, &target, change, &defaults, effects);
@@ -239,7 +245,9 @@ impl Shard {
                 let lists = self.state.groups.iter().map(|g| g.catalog.list(basin_id, &prefix, &start_after, limit));
                 effects.reply(to, control::merge_lists(lists, limit));
             }
-            Op::CreateBasin { basin, config, request_key } => self.create_basin(now, to, basin, config, request_key, effects),
+            Op::CreateBasin { basin, config, request_key } => {
+                self.create_basin(now, to, basin, config, request_key, effects)
+            }
             Op::EnsureBasin { basin, config } => self.ensure_basin(now, to, basin, config, effects),
             Op::ReconfigureBasin { basin, change } => self.reconfigure_basin(to, &basin, change, effects),
             Op::DeleteBasin { basin } => self.delete_basin(now, to, &basin, effects),
@@ -275,7 +283,11 @@ impl Shard {
     fn prepare_segment(&mut self, now: Now, effects: &mut Effects) {
         let Some(prepare) = self.space.prepare(now.mono_us, self.replay_from) else { return };
         let header = SegmentHeader { segment: prepare.segment, ..segment_header(&self.config) };
-        effects.push(Effect::PrepareSegment { segment: prepare.segment, recycled: prepare.recycled, header: header.encode() });
+        effects.push(Effect::PrepareSegment {
+            segment: prepare.segment,
+            recycled: prepare.recycled,
+            header: header.encode(),
+        });
     }
 
     /// Whether everything that was accepted is durable and answered.
@@ -345,4 +357,3 @@ const CONTROL_BYTES_MAX: usize = 1024;
 pub const SEGMENT_BYTES_MIN: u64 = 16 << 20;
 /// Smallest extent: a batch of 1 MiB metered takes at most about twice that when stored, for tiny headers.
 pub const EXTENT_BYTES_MIN: usize = 5 << 19;
-const _: () = assert!(size_of::<CheckpointPart>() > 0);

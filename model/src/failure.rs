@@ -75,7 +75,9 @@ impl Unavailable {
     #[must_use]
     pub const fn outcome(&self) -> Outcome {
         match self {
-            Self::Busy { .. } | Self::LogFull | Self::Draining | Self::SessionPoisoned | Self::Conflict => Outcome::NotApplied,
+            Self::Busy { .. } | Self::LogFull | Self::Draining | Self::SessionPoisoned | Self::Conflict => {
+                Outcome::NotApplied
+            }
             Self::Storage => Outcome::Unknown,
         }
     }
@@ -126,7 +128,9 @@ impl fmt::Display for Unavailable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Busy { .. } => "too many requests in flight, try again shortly",
-            Self::LogFull => "the log is full: trim or delete streams, or give the server more log space; reads still work",
+            Self::LogFull => {
+                "the log is full: trim or delete streams, or give the server more log space; reads still work"
+            }
             Self::Draining => "the server is draining, connect again",
             Self::Storage => "the log failed while the request was under way, it may or may not have been applied",
             Self::SessionPoisoned => "an earlier input of the session failed",

@@ -192,7 +192,9 @@ impl BatchBuilder {
         let mut first = None;
         let mut empty_name = false;
         for header in parse_headers(headers.of(&self.bytes)) {
-            let Some((name, value)) = header else { return invalid("failed to decode Protobuf message: malformed header") };
+            let Some((name, value)) = header else {
+                return invalid("failed to decode Protobuf message: malformed header");
+            };
             metered += 2 + name.len() as u64 + value.len() as u64;
             headers_stored += stored::header_bytes(name.len(), value.len());
             empty_name |= name.is_empty();
@@ -258,8 +260,10 @@ fn parse_headers(bytes: &[u8]) -> impl Iterator<Item = Option<(&[u8], &[u8])>> {
 pub fn parse_command(op: &[u8], body: &[u8]) -> Result<Command, InvalidBatch> {
     match op {
         b"fence" => {
-            let token = std::str::from_utf8(body).map_err(|_| InvalidBatch("invalid `fence` command: fencing token must be UTF-8".into()))?;
-            let token = FencingToken::try_from(token).map_err(|e| InvalidBatch(format!("invalid `fence` command: {e}")))?;
+            let token = std::str::from_utf8(body)
+                .map_err(|_| InvalidBatch("invalid `fence` command: fencing token must be UTF-8".into()))?;
+            let token =
+                FencingToken::try_from(token).map_err(|e| InvalidBatch(format!("invalid `fence` command: {e}")))?;
             Ok(Command::Fence(token))
         }
         b"trim" => match <[u8; 8]>::try_from(body) {

@@ -80,7 +80,13 @@ pub struct GroupConsensus {
 impl fmt::Debug for GroupConsensus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let raft = &self.node.raft;
-        write!(f, "GroupConsensus {{ term: {}, last: {}, committed: {} }}", raft.term, raft.raft_log.last_index(), raft.raft_log.committed)
+        write!(
+            f,
+            "GroupConsensus {{ term: {}, last: {}, committed: {} }}",
+            raft.term,
+            raft.raft_log.last_index(),
+            raft.raft_log.committed
+        )
     }
 }
 

@@ -18,7 +18,12 @@ pub(crate) struct LogView {
 }
 
 impl LogView {
-    pub(crate) fn new(hard_state: raft::prelude::HardState, voters: Vec<u64>, truncated_index: u64, truncated_term: u64) -> Self {
+    pub(crate) fn new(
+        hard_state: raft::prelude::HardState,
+        voters: Vec<u64>,
+        truncated_index: u64,
+        truncated_term: u64,
+    ) -> Self {
         Self { hard_state, voters, truncated_index, truncated_term, entries: VecDeque::new() }
     }
 
@@ -52,7 +57,13 @@ impl Storage for LogView {
         Ok(RaftState { hard_state: self.hard_state.clone(), conf_state })
     }
 
-    fn entries(&self, low: u64, high: u64, max_size: impl Into<Option<u64>>, _: GetEntriesContext) -> raft::Result<Vec<Entry>> {
+    fn entries(
+        &self,
+        low: u64,
+        high: u64,
+        max_size: impl Into<Option<u64>>,
+        _: GetEntriesContext,
+    ) -> raft::Result<Vec<Entry>> {
         if low <= self.truncated_index {
             return Err(Error::Store(StorageError::Compacted));
         }

@@ -97,7 +97,7 @@ class Original:
                 raise Failure("the first server is disturbed")
 
     def run_inspect(self):
-        command = [binary(), "inspect", "--data", str(self.copy("inspect"))]
+        command = [binary(), "inspect", "--extents", "--streams", str(self.copy("inspect"))]
         return subprocess.run(command, capture_output=True, text=True, timeout=60, errors="replace")
 
     def can_inspect(self):

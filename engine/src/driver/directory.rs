@@ -58,6 +58,16 @@ impl DataDirectory {
         Ok(directory)
     }
 
+    /// Opens a directory as it is, to look into it.
+    pub(super) fn open_existing(dir: &Path) -> Result<Self, StartError> {
+        let file = dir.join(SUPERBLOCK);
+        let text = fs::read_to_string(&file).map_err(StartError::io("read", &file))?;
+        let lock = lock(dir)?;
+        let refuse = |reason| StartError::Directory { dir: dir.to_owned(), reason: format!("{SUPERBLOCK}: {reason}") };
+        let recorded = parse(&text).map_err(refuse)?;
+        Ok(Self { dir: dir.to_owned(), recorded, notices: Vec::new(), _lock: lock })
+    }
+
     pub(super) fn log_dir(&self, shard: ShardId) -> LogDir {
         LogDir::new(&self.dir, shard)
     }

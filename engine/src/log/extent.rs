@@ -106,11 +106,14 @@ pub enum BadExtent {
     Frames,
 }
 
+/// A frame whose every byte was proved: its header, its payload, and where in the extent it is.
+pub type ProvedFrame<'a> = (FrameHeader, &'a [u8], usize);
+
 /// Proves an extent's frames against `header` and hands out each with its payload and its offset in the extent.
 ///
 /// # Errors
 /// When any byte of a frame is not what was written.
-pub fn prove_frames<'a>(header: &ExtentHeader, extent: &'a [u8]) -> Result<Vec<(FrameHeader, &'a [u8], usize)>, BadExtent> {
+pub fn prove_frames<'a>(header: &ExtentHeader, extent: &'a [u8]) -> Result<Vec<ProvedFrame<'a>>, BadExtent> {
     let end = EXTENT_HEADER_BYTES + header.frames_bytes as usize;
     let bytes = extent.get(..end).ok_or(BadExtent::CutOff)?;
     let mut frames = Vec::new();
@@ -182,7 +185,12 @@ impl OpenExtent {
     ///
     /// # Panics
     /// When there is no room: see [`OpenExtent::has_room_for`].
-    pub fn put(&mut self, mut header: FrameHeader, payload_bytes_max: usize, write: impl FnOnce(&mut [u8]) -> usize) -> PutFrame {
+    pub fn put(
+        &mut self,
+        mut header: FrameHeader,
+        payload_bytes_max: usize,
+        write: impl FnOnce(&mut [u8]) -> usize,
+    ) -> PutFrame {
         assert!(self.has_room_for(payload_bytes_max), "the caller closes a full extent first");
         let offset = self.len;
         let start = offset + FRAME_HEADER_BYTES;

@@ -8,7 +8,7 @@ use std::fmt;
 
 use model::{GroupId, StreamId};
 
-use crate::log::extent::{EXTENT_HEADER_BYTES, ExtentHeader, prove_frames};
+use crate::log::extent::{EXTENT_HEADER_BYTES, ExtentHeader, ProvedFrame, prove_frames};
 use crate::log::frame::{FrameHeader, FrameKind};
 use crate::log::segment::SegmentHeader;
 use crate::log::writer::LogEnd;
@@ -29,8 +29,8 @@ pub trait LogImage {
 pub struct ProvedExtent<'a> {
     /// Its header.
     pub header: ExtentHeader,
-    /// Its frames: header, payload, offset in the extent.
-    pub frames: Vec<(FrameHeader, &'a [u8], usize)>,
+    /// Its frames.
+    pub frames: Vec<ProvedFrame<'a>>,
 }
 
 /// Where a scan ended.
@@ -57,13 +57,27 @@ pub struct Damage {
     pub lsn: Lsn,
     /// How we know that it was durable.
     pub proof: String,
+    /// There is no such file, or it is not of this log.
+    pub is_missing: bool,
     /// Streams whose frames in it can still be told, with their group.
     pub streams: Vec<(GroupId, StreamId)>,
 }
 
 impl fmt::Display for Damage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "extent at offset {} of segment {:016x}.seg (lsn {}) is damaged; {}", self.offset, self.segment.0, self.lsn.0, self.proof)
+        if self.is_missing {
+            let Self { segment, lsn, proof, .. } = self;
+            return write!(
+                f,
+                "segment {:016x}.seg is missing or damaged from its start (lsn {}); {proof}",
+                segment.0, lsn.0
+            );
+        }
+        write!(
+            f,
+            "extent at offset {} of segment {:016x}.seg (lsn {}) is damaged; {}",
+            self.offset, self.segment.0, self.lsn.0, self.proof
+        )
     }
 }
 
@@ -83,7 +97,12 @@ pub fn scan<'a>(
     let mut at = from;
     let mut end = ScanEnd { log: from, bytes: 0, extents_count: 0, torn_count: 0 };
     while let Some((extent, crc)) = scanner.next(&at) {
-        at = LogEnd { end: extent.header.end(), prev_lsn: extent.header.lsn, prev_header_crc: crc, epoch: extent.header.epoch };
+        at = LogEnd {
+            end: extent.header.end(),
+            prev_lsn: extent.header.lsn,
+            prev_header_crc: crc,
+            epoch: extent.header.epoch,
+        };
         end.bytes += extent.header.extent_bytes() as u64;
         end.extents_count += 1;
         visit(extent);
@@ -98,7 +117,7 @@ pub fn scan<'a>(
         None
     };
     if let Some(proof) = proof {
-        return Err(scanner.damage(at.end, proof));
+        return Err(scanner.damage(scanner.damaged_place(at.end), proof));
     }
     // The epoch grows past every epoch that may still be found behind the end.
     end.log = LogEnd { epoch: at.epoch.max(beyond.epoch_max) + 1, ..at };
@@ -147,7 +166,8 @@ impl<'a> Scanner<'a> {
     fn continuation(&self, at: &LogEnd, lsn: Lsn) -> Option<(ProvedExtent<'a>, u32)> {
         let bytes = self.at(lsn);
         let (header, crc) = ExtentHeader::decode(bytes)?;
-        let chained = header.lsn == lsn && header.prev_lsn == at.prev_lsn && header.prev_header_crc == at.prev_header_crc;
+        let chained =
+            header.lsn == lsn && header.prev_lsn == at.prev_lsn && header.prev_header_crc == at.prev_header_crc;
         if !chained || header.epoch < at.epoch {
             return None;
         }
@@ -155,14 +175,16 @@ impl<'a> Scanner<'a> {
         Some((ProvedExtent { header, frames }, crc))
     }
 
-    /// Looks for extents behind the end: in this segment within the window, and in the next one.
+    /// Looks for extents behind the end: in this segment and the next within the window, and at the start of every later
+    /// one, since a segment that is missing may hide what is behind it.
     fn beyond(&self, at: &LogEnd) -> Beyond {
         let mut beyond = Beyond { epoch_max: at.epoch, ..Beyond::default() };
-        let segment_end = self.geometry.end(self.geometry.segment(at.end));
-        let here = at.end.0..segment_end.0.min(at.end.0 + LOOK_AHEAD_BYTES);
         let next = self.next_segment(at.end);
+        let here = at.end.0..next.0.min(at.end.0 + LOOK_AHEAD_BYTES);
         let there = next.0..self.geometry.end(self.geometry.segment(next)).0.min(next.0 + LOOK_AHEAD_BYTES);
-        for place in here.step_by(BLOCK_BYTES).chain(there.step_by(BLOCK_BYTES)) {
+        let later =
+            self.segments.iter().map(|s| self.geometry.start(*s)).filter(|start| *start > next).map(|start| start.0);
+        for place in here.step_by(BLOCK_BYTES).chain(there.step_by(BLOCK_BYTES)).chain(later) {
             let Some((header, _)) = ExtentHeader::decode(self.at(Lsn(place))) else { continue };
             // Extents of an earlier life of the file name another place.
             if header.lsn != Lsn(place) {
@@ -177,6 +199,15 @@ impl<'a> Scanner<'a> {
         beyond
     }
 
+    /// Where the extent behind `end` must have been: there, unless that place was never written.
+    fn damaged_place(&self, end: Lsn) -> Lsn {
+        let is_blank = self.at(end).iter().take(BLOCK_BYTES).all(|byte| *byte == 0);
+        if is_blank && self.geometry.offset(end) != 0 && !self.has(self.geometry.segment(self.next_segment(end))) {
+            return self.next_segment(end);
+        }
+        end
+    }
+
     fn damage(&self, lsn: Lsn, proof: String) -> Damage {
         let mut streams = Vec::new();
         let bytes = self.at(lsn);
@@ -187,7 +218,8 @@ impl<'a> Scanner<'a> {
             }
             at += frame.frame_bytes();
         }
-        Damage { segment: self.geometry.segment(lsn), offset: self.geometry.offset(lsn), lsn, proof, streams }
+        let segment = self.geometry.segment(lsn);
+        Damage { segment, offset: self.geometry.offset(lsn), lsn, proof, is_missing: !self.has(segment), streams }
     }
 }
 

@@ -39,10 +39,24 @@ pub struct Prepare {
 impl Space {
     /// The space of a log of which `written` segments exist, the last of them current, and `ready` ones behind them.
     #[must_use]
-    pub fn new(geometry: Geometry, segments_max: u64, written: impl IntoIterator<Item = SegmentNo>, ready: Vec<SegmentNo>) -> Self {
+    pub fn new(
+        geometry: Geometry,
+        segments_max: u64,
+        written: impl IntoIterator<Item = SegmentNo>,
+        ready: Vec<SegmentNo>,
+    ) -> Self {
         let live: BTreeMap<_, _> = written.into_iter().map(|segment| (segment, 0)).collect();
         let current = live.last_key_value().map(|(segment, _)| *segment);
-        Self { geometry, segments_max, live, current, ready: ready.into(), preparing: None, retry_at_us: None, ahead: AHEAD_MIN }
+        Self {
+            geometry,
+            segments_max,
+            live,
+            current,
+            ready: ready.into(),
+            preparing: None,
+            retry_at_us: None,
+            ahead: AHEAD_MIN,
+        }
     }
 
     /// An index entry points at `lsn` now.
@@ -106,7 +120,8 @@ impl Space {
 
     /// The next segment to prepare, if one is wanted and can be had.
     pub fn prepare(&mut self, now_us: u64, replay_from: SegmentNo) -> Option<Prepare> {
-        if self.preparing.is_some() || self.ready.len() >= self.ahead || self.retry_at_us.is_some_and(|at| now_us < at) {
+        if self.preparing.is_some() || self.ready.len() >= self.ahead || self.retry_at_us.is_some_and(|at| now_us < at)
+        {
             return None;
         }
         let recycled = self.free(replay_from).next();
@@ -186,7 +201,11 @@ mod tests {
             space.advance().expect("ready");
         }
         space.retain(GEOMETRY.start(SegmentNo(1)));
-        assert_eq!(ready_all(&mut space, 3).iter().map(|p| p.recycled).collect::<Vec<_>>(), [None], "the third and last");
+        assert_eq!(
+            ready_all(&mut space, 3).iter().map(|p| p.recycled).collect::<Vec<_>>(),
+            [None],
+            "the third and last"
+        );
         assert_eq!(space.prepare(0, SegmentNo(3)), None, "segment 1 is retained, 2 is current, 3 is ready");
         space.release(GEOMETRY.start(SegmentNo(1)));
         assert_eq!(space.prepare(0, SegmentNo(1)), None, "recovery would replay segment 1");
@@ -203,6 +222,10 @@ mod tests {
         space.prepare_failed(prepare.segment, 0);
         assert!(space.room_bytes(end, SegmentNo(1)) < 1 << 20);
         assert_eq!(space.prepare(RETRY_US - 1, SegmentNo(1)), None);
-        assert_eq!(space.prepare(RETRY_US, SegmentNo(1)).map(|p| p.segment), Some(SegmentNo(2)), "the same number again");
+        assert_eq!(
+            space.prepare(RETRY_US, SegmentNo(1)).map(|p| p.segment),
+            Some(SegmentNo(2)),
+            "the same number again"
+        );
     }
 }

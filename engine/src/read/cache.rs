@@ -25,7 +25,11 @@ impl TailCache {
     }
 
     fn cost(&self, extent: &Bytes) -> usize {
-        if extent.len() > crate::log::extent::COPY_BYTES_MAX { self.buffer_bytes } else { extent.len() + OVERHEAD_BYTES }
+        if extent.len() > crate::log::extent::COPY_BYTES_MAX {
+            self.buffer_bytes
+        } else {
+            extent.len() + OVERHEAD_BYTES
+        }
     }
 
     /// Adds the newest extent and lets go of the oldest.

@@ -204,5 +204,6 @@ const SMALL_RUN_BYTES: usize = 4096;
 const STORED_BYTES_MAX: usize = FRAME_PAYLOAD_BYTES_MAX - 64;
 
 #[cfg(test)]
+#[allow(clippy::cast_possible_truncation)]
 #[path = "collect_tests.rs"]
 mod tests;

@@ -49,7 +49,9 @@ impl Walk {
     /// The next frame of the stream, or why there is none.
     pub fn step(&mut self) -> Step {
         loop {
-            let Some(rest) = self.bytes.get(self.at..).filter(|r| !r.is_empty()) else { return Step::End(self.place()) };
+            let Some(rest) = self.bytes.get(self.at..).filter(|r| !r.is_empty()) else {
+                return Step::End(self.place());
+            };
             let frame = match FrameHeader::decode(rest) {
                 Ok(frame) => frame,
                 Err(NotAFrame::Damaged) if rest.len() < FRAME_HEADER_BYTES => {
@@ -89,7 +91,7 @@ impl Walk {
         }
         let place = self.place();
         let header = self.bytes.get(self.at..).and_then(ExtentHeader::decode);
-        if !header.is_some_and(|(header, _)| header.lsn == place) {
+        if header.is_none_or(|(header, _)| header.lsn != place) {
             return false;
         }
         self.at += EXTENT_HEADER_BYTES;

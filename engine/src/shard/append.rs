@@ -46,7 +46,14 @@ impl Shard {
         Ok(())
     }
 
-    pub(crate) fn open_session(&mut self, now: Now, to: ReplyTo, target: &Target, create: Option<StreamSpec>, effects: &mut Effects) {
+    pub(crate) fn open_session(
+        &mut self,
+        now: Now,
+        to: ReplyTo,
+        target: &Target,
+        create: Option<StreamSpec>,
+        effects: &mut Effects,
+    ) {
         match self.resolve_to_write(now, target, create) {
             Ok((_, id)) => effects.reply(to, Reply::Opened(id)),
             Err(refusal) => self.fail(to, refusal, effects),
@@ -70,7 +77,12 @@ impl Shard {
     }
 
     /// The stream to append to, created if it is missing and may be.
-    pub(crate) fn resolve_to_write(&mut self, now: Now, target: &Target, create: Option<StreamSpec>) -> Result<Place, Refusal> {
+    pub(crate) fn resolve_to_write(
+        &mut self,
+        now: Now,
+        target: &Target,
+        create: Option<StreamSpec>,
+    ) -> Result<Place, Refusal> {
         match self.find(target)? {
             Some(place) => {
                 let stream = self.stream(place);

@@ -54,7 +54,11 @@ pub(crate) struct Checkpoint {
 
 impl Checkpoint {
     pub(crate) const fn new(last_begun: Lsn) -> Self {
-        Self { stage: Stage::Idle, replay: LogEnd { end: Lsn(0), prev_lsn: Lsn(0), prev_header_crc: 0, epoch: 0 }, last_begun }
+        Self {
+            stage: Stage::Idle,
+            replay: LogEnd { end: Lsn(0), prev_lsn: Lsn(0), prev_header_crc: 0, epoch: 0 },
+            last_begun,
+        }
     }
 }
 

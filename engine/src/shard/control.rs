@@ -5,7 +5,9 @@ use std::sync::Arc;
 use model::config::{BasinConfig, BasinReconfiguration, ResolvedStreamConfig, StreamConfig, StreamReconfiguration};
 use model::{BasinId, BasinName, Failure, GroupId, Rejected, ShardId};
 
-use crate::event::{BasinInfo, Effect, Effects, Now, Provision, Reply, ReplyTo, ShardMessage, StreamInfo, StreamSpec, Target};
+use crate::event::{
+    BasinInfo, Effect, Effects, Now, Provision, Reply, ReplyTo, ShardMessage, StreamInfo, StreamSpec, Target,
+};
 use crate::metadata::Basin;
 use crate::shard::Shard;
 use crate::shard::append::{Place, Refusal, deleting, not_found};
@@ -43,7 +45,14 @@ impl Shard {
         self.reply_after(stream.touched, to, reply, effects);
     }
 
-    pub(crate) fn ensure_stream(&mut self, now: Now, to: ReplyTo, target: &Target, spec: StreamSpec, effects: &mut Effects) {
+    pub(crate) fn ensure_stream(
+        &mut self,
+        now: Now,
+        to: ReplyTo,
+        target: &Target,
+        spec: StreamSpec,
+        effects: &mut Effects,
+    ) {
         match self.live_place(target) {
             Err(refusal) => self.fail(to, refusal, effects),
             Ok(None) => {
@@ -82,7 +91,12 @@ impl Shard {
         }
     }
 
-    fn stage_configure(&mut self, (group, id): Place, config: Arc<ResolvedStreamConfig>, reply: Option<(ReplyTo, Reply)>) {
+    fn stage_configure(
+        &mut self,
+        (group, id): Place,
+        config: Arc<ResolvedStreamConfig>,
+        reply: Option<(ReplyTo, Reply)>,
+    ) {
         let ticket = self.stage.ticket;
         // New appends follow it at once.
         self.state.groups[group].configure(id, &config);
@@ -176,7 +190,14 @@ impl Shard {
         }
     }
 
-    pub(crate) fn ensure_basin(&mut self, now: Now, to: ReplyTo, name: BasinName, config: BasinConfig, effects: &mut Effects) {
+    pub(crate) fn ensure_basin(
+        &mut self,
+        now: Now,
+        to: ReplyTo,
+        name: BasinName,
+        config: BasinConfig,
+        effects: &mut Effects,
+    ) {
         match self.live_basin(&name) {
             Err(refusal) => self.fail(to, refusal, effects),
             Ok(None) => {
@@ -194,7 +215,13 @@ impl Shard {
         }
     }
 
-    pub(crate) fn reconfigure_basin(&mut self, to: ReplyTo, name: &BasinName, change: BasinReconfiguration, effects: &mut Effects) {
+    pub(crate) fn reconfigure_basin(
+        &mut self,
+        to: ReplyTo,
+        name: &BasinName,
+        change: BasinReconfiguration,
+        effects: &mut Effects,
+    ) {
         match self.live_basin(name) {
             Err(refusal) => self.fail(to, refusal, effects),
             Ok(None) => self.fail(to, (Rejected::BasinNotFound(name.clone()).into(), 0), effects),

@@ -65,7 +65,14 @@ impl Shard {
         self.apply(part, lsn, times, woken, effects);
     }
 
-    fn apply(&mut self, part: Part, lsn: Lsn, (submitted_us, durable_us): (u64, u64), woken: &mut Woken, effects: &mut Effects) {
+    fn apply(
+        &mut self,
+        part: Part,
+        lsn: Lsn,
+        (submitted_us, durable_us): (u64, u64),
+        woken: &mut Woken,
+        effects: &mut Effects,
+    ) {
         let group_id = self.state.groups[part.group].id;
         for op in part.ops {
             match op {

@@ -41,7 +41,14 @@ struct Piece {
 }
 
 impl Shard {
-    pub(crate) fn check_tail(&mut self, now: Now, to: ReplyTo, target: &Target, create: Option<StreamSpec>, effects: &mut Effects) {
+    pub(crate) fn check_tail(
+        &mut self,
+        now: Now,
+        to: ReplyTo,
+        target: &Target,
+        create: Option<StreamSpec>,
+        effects: &mut Effects,
+    ) {
         match self.resolve_to_read(now, target, create) {
             Err(refusal) => self.fail(to, refusal, effects),
             Ok(place) => {
@@ -169,12 +176,13 @@ impl Shard {
                     let ended = gather(&mut walk, &mut collector);
                     self.conclude(&mut read, stream, collector, ended)
                 }
-                None => self.from_memory(&mut read, stream),
+                None => self.look_up(&mut read, stream),
             };
             match collected {
                 Progress::Answer(reply) => {
                     if let Reply::Read(reply) = &reply {
-                        self.stats.read_metered_bytes_total += reply.batches.iter().map(|b| b.metered_bytes).sum::<u64>();
+                        self.stats.read_metered_bytes_total +=
+                            reply.batches.iter().map(|b| b.metered_bytes).sum::<u64>();
                     }
                     return effects.reply(read.to, reply);
                 }
@@ -195,11 +203,13 @@ impl Shard {
     }
 
     /// Reads what is in memory, or says which piece of the log is needed.
-    fn from_memory(&self, read: &mut PendingRead, stream: &Stream) -> Progress {
+    fn look_up(&self, read: &mut PendingRead, stream: &Stream) -> Progress {
         read.next = read.next.max(stream.trim_point);
         let entries = stream.index.entries();
         let at = match read.seek {
-            Some(timestamp) => stream.index.entry_of_timestamp(timestamp).max(stream.index.entry_of(read.next).unwrap_or(0)),
+            Some(timestamp) => {
+                stream.index.entry_of_timestamp(timestamp).max(stream.index.entry_of(read.next).unwrap_or(0))
+            }
             None => stream.index.entry_of(read.next).unwrap_or(0),
         };
         let Some(entry) = entries.get(at).filter(|_| read.next < stream.tail.seq_num) else {
@@ -228,7 +238,8 @@ impl Shard {
     /// The piece of the log that serves a read best: whole spans of entries, as far as they lie close together.
     fn piece(&self, entries: &[IndexEntry], from: Lsn, read: &PendingRead) -> Piece {
         let few = read.limits.batches == 1 && read.limits.count.is_some_and(|c| c <= FEW_RECORDS);
-        let bytes_max = if few { FEW_BYTES } else { PIECE_BYTES.min(read.limits.batches.max(1) as u64 * BATCH_PIECE_BYTES) };
+        let bytes_max =
+            if few { FEW_BYTES } else { PIECE_BYTES.min(read.limits.batches.max(1) as u64 * BATCH_PIECE_BYTES) };
         let segment = self.geometry.segment(from);
         let mut end = entries[0].end().max(from.plus(1));
         for entry in &entries[1..] {
@@ -330,7 +341,11 @@ fn begin(start: ReadStart, tail: Position, clamp: bool) -> Result<(u64, Option<u
         ReadStart::SeqNum(seq_num) if seq_num > tail.seq_num && !clamp => Err(Rejected::Unwritten(tail)),
         ReadStart::SeqNum(seq_num) => Ok((seq_num.min(tail.seq_num), None)),
         ReadStart::Timestamp(timestamp) if timestamp > tail.timestamp => {
-            if clamp { Ok((tail.seq_num, None)) } else { Err(Rejected::Unwritten(tail)) }
+            if clamp {
+                Ok((tail.seq_num, None))
+            } else {
+                Err(Rejected::Unwritten(tail))
+            }
         }
         ReadStart::Timestamp(timestamp) => Ok((0, Some(timestamp))),
         ReadStart::TailOffset(offset) => Ok((tail.seq_num.saturating_sub(offset), None)),

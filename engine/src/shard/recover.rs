@@ -63,7 +63,8 @@ impl Shard {
         let mut segments: BTreeSet<SegmentNo> = image.segments().into_iter().collect();
         segments.retain(|segment| is_segment_of(image, *segment, &header));
         let loaded = load_checkpoint(&config, image, &segments)?;
-        let (from, durable_lsn) = loaded.as_ref().map_or_else(|| (first_extent(geometry), Lsn(0)), |l| (l.replay, l.durable_lsn));
+        let (from, durable_lsn) =
+            loaded.as_ref().map_or_else(|| (first_extent(geometry), Lsn(0)), |l| (l.replay, l.durable_lsn));
         let mut replayer = Replayer::new(&config, geometry, loaded);
         let scanned = scan(image, geometry, from, durable_lsn, |extent| replayer.extent(&extent));
         let (end, lost) = match scanned {
@@ -150,7 +151,8 @@ fn space_of(
 ) -> Result<(Space, usize), RecoveryError> {
     let current = segments.contains(&geometry.segment(end)).then(|| geometry.segment(end));
     // A log that ends exactly with its segment goes on in the next.
-    let current = current.filter(|_| geometry.offset(end) != 0).unwrap_or(SegmentNo(geometry.segment(end).0.saturating_sub(1)));
+    let current =
+        current.filter(|_| geometry.offset(end) != 0).unwrap_or(SegmentNo(geometry.segment(end).0.saturating_sub(1)));
     let written = segments.range(..=current).copied();
     let ready = (current.0 + 1..).map(SegmentNo).take_while(|s| segments.contains(s)).collect();
     // A log without an extent has written nothing, so its first segment is ready rather than written.
@@ -274,13 +276,9 @@ impl Replayer {
             Replay::Control(op) => op.stream(),
         };
         match stream {
-            Some(id) => {
-                if !self.applies_to(group, index, id, &op) {
-                    return;
-                }
-            }
+            Some(id) if !self.applies_to(group, index, id, &op) => return,
             None if self.ids[group] == GroupId::METADATA && index <= self.basins_index => return,
-            None => {}
+            Some(_) | None => {}
         }
         // Operations work on a state of groups; lend it this one.
         let lent = Group {
@@ -321,18 +319,21 @@ impl Replayer {
             None if creates => true,
             Some(_) | None if index <= replayed.end_index => false,
             Some(_) | None => {
-                self.contradict(format!("group {} has an operation on stream {}, which is not there", self.ids[group].0, id.0));
+                self.contradict(format!(
+                    "group {} has an operation on stream {}, which is not there",
+                    self.ids[group].0, id.0
+                ));
                 false
             }
         }
     }
 
     /// Cuts the log before the damage if the settings accept that, else refuses.
-    fn accept<'a>(
+    fn accept(
         &mut self,
         config: &ShardConfig,
         damage: Damage,
-        image: &'a dyn LogImage,
+        image: &dyn LogImage,
         geometry: Geometry,
         from: LogEnd,
     ) -> Result<(crate::log::recovery::ScanEnd, Option<String>), RecoveryError> {
@@ -379,7 +380,14 @@ impl Replayed {
     fn new(row: Option<GroupRow>) -> Self {
         let mut catalog = Catalog::default();
         let Some(row) = row else {
-            return Self { hard_state: HardState::default(), applied_index: 0, applied_term: 0, catalog, pending: vec![], end_index: 0 };
+            return Self {
+                hard_state: HardState::default(),
+                applied_index: 0,
+                applied_term: 0,
+                catalog,
+                pending: vec![],
+                end_index: 0,
+            };
         };
         catalog.skip_generations(row.generation);
         for basin in row.dropped {

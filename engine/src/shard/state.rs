@@ -137,12 +137,10 @@ impl Group {
                     stream.life = Life::Active;
                 }
             }
-            ControlOp::ConfigureStream { config, .. } => {
-                match phase {
-                    Phase::Live => {}
-                    Phase::Replay => self.configure(id, config),
-                }
-            }
+            ControlOp::ConfigureStream { config, .. } => match phase {
+                Phase::Live => {}
+                Phase::Replay => self.configure(id, config),
+            },
             ControlOp::DeleteStream { at_ms, .. } => {
                 if let Some(stream) = self.catalog.get_mut(id) {
                     stream.life = Life::Deleting;

@@ -42,7 +42,10 @@ fn an_append_is_answered_only_when_durable_and_in_order_of_the_log() {
     rig.end_write(1);
     assert!(rig.replies.is_empty(), "the second is durable, the first is not");
     let tail = rig.send(Op::CheckTail { target: target("s"), create: None });
-    assert!(matches!(rig.replies.remove(&tail), Some(Reply::Tail(Position { seq_num: 1, .. }))), "nothing new is visible");
+    assert!(
+        matches!(rig.replies.remove(&tail), Some(Reply::Tail(Position { seq_num: 1, .. }))),
+        "nothing new is visible"
+    );
     rig.end_write(0);
     assert_eq!(appended(rig.replies.remove(&first).expect("durable")).start.seq_num, 1);
     assert_eq!(appended(rig.replies.remove(&second).expect("durable")).start.seq_num, 2);
@@ -79,7 +82,8 @@ fn a_failed_condition_is_told_when_what_it_was_judged_against_is_durable() {
 #[test]
 fn a_session_stops_at_its_first_failure() {
     let mut rig = Rig::new();
-    let session = Some(SessionId { front: 0, number: 1 });
+    let id = SessionId { front: 0, number: 1 };
+    let session = Some(id);
     let input = |match_seq_num| Op::Append(Append { match_seq_num, session, ..append_op("s", batch(&[b"x"])) });
     let tokens = [None, Some(9), None].map(|m| rig.send(input(m)));
     rig.settle();
@@ -88,7 +92,7 @@ fn a_session_stops_at_its_first_failure() {
     assert!(matches!(replies[1], Reply::Failed(Failure::Rejected(Rejected::SeqNumMismatch(1)))));
     assert!(matches!(replies[2], Reply::Failed(Failure::Unavailable(Unavailable::SessionPoisoned))));
     assert_eq!(tail(&mut rig, "s"), 1);
-    rig.send(Op::EndSession(session.expect("set")));
+    rig.send(Op::EndSession(id));
     assert!(rig.shard.poisoned.is_empty());
 }
 
@@ -97,7 +101,9 @@ fn fences_and_trims_take_effect_and_survive() {
     let mut rig = Rig::new();
     rig.append("s", &[b"0", b"1", b"2"]);
     rig.ask(Op::Append(append_op("s", command("fence", b"me"))));
-    assert!(matches!(rejected(rig.append_if("s", None, Some("you"))), Rejected::FencingTokenMismatch(t) if t.as_str() == "me"));
+    assert!(
+        matches!(rejected(rig.append_if("s", None, Some("you"))), Rejected::FencingTokenMismatch(t) if t.as_str() == "me")
+    );
     appended(rig.append_if("s", None, Some("me")));
     appended(rig.append_if("s", None, None));
     rig.ask(Op::Append(append_op("s", command("trim", &2u64.to_be_bytes()))));
@@ -105,7 +111,9 @@ fn fences_and_trims_take_effect_and_survive() {
     assert_eq!(numbers(&mut rig), [2, 3, 4, 5, 6]);
     let (mut rig, _) = Rig::recover(rig.disk).expect("intact");
     assert_eq!(numbers(&mut rig), [2, 3, 4, 5, 6]);
-    assert!(matches!(rejected(rig.append_if("s", None, Some("you"))), Rejected::FencingTokenMismatch(t) if t.as_str() == "me"));
+    assert!(
+        matches!(rejected(rig.append_if("s", None, Some("you"))), Rejected::FencingTokenMismatch(t) if t.as_str() == "me")
+    );
     rig.ask(Op::Append(append_op("s", command("trim", &u64::MAX.to_be_bytes()))));
     assert_eq!(numbers(&mut rig), Vec::<u64>::new(), "a trim beyond the tail is clamped to behind itself");
     assert_eq!(tail(&mut rig, "s"), 8);
@@ -166,7 +174,10 @@ fn a_deleted_basin_takes_its_streams_with_it() {
     assert!(matches!(rejected(rig.ask(create())), Rejected::BasinDeleting(_)));
     rig.pass(5000);
     assert_eq!(rig.shard.stats().streams_count, 0);
-    assert!(matches!(rejected(rig.append("s1", &[b"x"])), Rejected::BasinDeleting(_)), "the old incarnation stays gone");
+    assert!(
+        matches!(rejected(rig.append("s1", &[b"x"])), Rejected::BasinDeleting(_)),
+        "the old incarnation stays gone"
+    );
     assert!(matches!(rig.ask(create()), Reply::Basin(info, Provision::Created) if info.id == model::BasinId(2)));
     assert_eq!(rig.shard.index_bytes, 0);
 }
@@ -262,7 +273,8 @@ fn damage_of_what_was_durable_is_refused_by_name() {
     for part in ["0000000000000001.seg", "precious", "--accept-data-loss"] {
         assert!(error.contains(part), "{error}");
     }
-    let (mut rig, recovered) = Rig::recover_with(ShardConfig { accept_data_loss: true, ..config() }, disk).expect("accepted");
+    let (mut rig, recovered) =
+        Rig::recover_with(ShardConfig { accept_data_loss: true, ..config() }, disk).expect("accepted");
     assert!(recovered.lost.is_some());
     appended(rig.append("precious", &[b"again"]));
     Rig::recover(rig.disk).expect("whole again");
@@ -278,10 +290,24 @@ fn damage_of_the_very_last_extent_is_noticed_once_an_idle_extent_follows() {
     assert!(Rig::recover(rig.disk).is_err());
 }
 
+#[test]
+fn a_missing_segment_is_refused_by_name() {
+    let mut rig = Rig::new();
+    rig.shard.config.checkpoint_log_bytes = u64::MAX;
+    for _ in 0..20 {
+        rig.append("s", &[&vec![7; 900_000]]);
+    }
+    assert!(rig.shard.space.current() > Some(SegmentNo(2)));
+    rig.disk.segments.remove(&SegmentNo(2));
+    let error = Rig::recover(rig.disk).err().expect("refused").0;
+    assert!(error.contains("0000000000000002.seg is missing"), "{error}");
+}
+
 fn find_body(disk: &Disk, body: &[u8]) -> (SegmentNo, usize) {
-    let mut found = disk.segments.iter().filter_map(|(segment, bytes)| {
-        Some((*segment, bytes.windows(body.len()).position(|w| w == body)?))
-    });
+    let mut found = disk
+        .segments
+        .iter()
+        .filter_map(|(segment, bytes)| Some((*segment, bytes.windows(body.len()).position(|w| w == body)?)));
     found.next().expect("it is there")
 }
 
@@ -331,7 +357,10 @@ fn run(acts: &[Act]) -> (Rig, BTreeMap<String, BTreeMap<u64, Vec<u8>>>) {
                 rig.step(Event::BurstEnd);
             }
             Act::Trim(stream, up_to) => {
-                rig.send(Op::Append(append_op(&format!("t{stream}"), command("trim", &u64::from(*up_to).to_be_bytes()))));
+                rig.send(Op::Append(append_op(
+                    &format!("t{stream}"),
+                    command("trim", &u64::from(*up_to).to_be_bytes()),
+                )));
             }
             Act::Delete(stream) => {
                 rig.send(Op::DeleteStream { target: target(&format!("s{stream}")) });
@@ -339,7 +368,10 @@ fn run(acts: &[Act]) -> (Rig, BTreeMap<String, BTreeMap<u64, Vec<u8>>>) {
             }
             Act::EndWrite(at) if !rig.writes.is_empty() => rig.end_write(usize::from(*at) % rig.writes.len()),
             Act::EndWrite(_) => {}
-            Act::Pass(ms) => rig.now = Now { mono_us: rig.now.mono_us + u64::from(*ms) * 1000, wall_ms: rig.now.wall_ms + u64::from(*ms) },
+            Act::Pass(ms) => {
+                rig.now =
+                    Now { mono_us: rig.now.mono_us + u64::from(*ms) * 1000, wall_ms: rig.now.wall_ms + u64::from(*ms) }
+            }
         }
         for (token, reply) in std::mem::take(&mut rig.replies) {
             if let (Reply::Appended(a), Some((stream, bodies))) = (reply, sent.remove(&token)) {

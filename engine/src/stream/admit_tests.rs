@@ -70,7 +70,8 @@ fn judged(match_seq_num: Option<u64>, token: Option<&str>) -> Result<u64, Reject
     let token = token.map(|t| FencingToken::try_from(t).expect("valid"));
     let conditions = Conditions { match_seq_num, fencing_token: token.as_ref() };
     let mut scratch = [0; BATCH_RECORDS_MAX];
-    admit(&stream(StreamConfig::default()), &batch(&[None, None]), conditions, 1000, &mut scratch).map(|a| a.end.seq_num)
+    admit(&stream(StreamConfig::default()), &batch(&[None, None]), conditions, 1000, &mut scratch)
+        .map(|a| a.end.seq_num)
 }
 
 #[test]

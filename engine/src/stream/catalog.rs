@@ -182,7 +182,13 @@ impl Catalog {
 
     /// Visible streams of a basin in order of name, and whether there are more than `limit`.
     #[must_use]
-    pub fn list(&self, basin: BasinId, prefix: &NamePrefix, start_after: &NamePrefix, limit: usize) -> (Vec<StreamInfo>, bool) {
+    pub fn list(
+        &self,
+        basin: BasinId,
+        prefix: &NamePrefix,
+        start_after: &NamePrefix,
+        limit: usize,
+    ) -> (Vec<StreamInfo>, bool) {
         let Some(names) = self.names.get(&basin) else { return (Vec::new(), false) };
         let from = if start_after.as_str() >= prefix.as_str() {
             Bound::Excluded(start_after.as_str())

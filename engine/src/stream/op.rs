@@ -123,16 +123,26 @@ impl ControlOp {
                 w.u8(2).u64(id.0);
                 put_stream_config(&mut w, &config.to_config());
             }
-            Self::DeleteStream { id, at_ms } => { w.u8(3).u64(id.0).u64(*at_ms); }
-            Self::PurgeStream { id } => { w.u8(4).u64(id.0); }
-            Self::TrimStream { id, up_to } => { w.u8(5).u64(id.0).u64(*up_to); }
-            Self::DropBasin { basin } => { w.u8(6).u64(basin.0); }
+            Self::DeleteStream { id, at_ms } => {
+                w.u8(3).u64(id.0).u64(*at_ms);
+            }
+            Self::PurgeStream { id } => {
+                w.u8(4).u64(id.0);
+            }
+            Self::TrimStream { id, up_to } => {
+                w.u8(5).u64(id.0).u64(*up_to);
+            }
+            Self::DropBasin { basin } => {
+                w.u8(6).u64(basin.0);
+            }
             Self::PutBasin { info, request_key } => {
                 w.u8(7);
                 put_basin(&mut w, info);
                 w.option_u64(*request_key);
             }
-            Self::PurgeBasin { name } => { w.u8(8).bytes(name.as_str().as_bytes()); }
+            Self::PurgeBasin { name } => {
+                w.u8(8).bytes(name.as_str().as_bytes());
+            }
         }
         w.finish()
     }
@@ -295,7 +305,15 @@ mod tests {
                 created_ms: 8,
                 request_key: Some(1),
             },
-            ControlOp::CreateStream { id, basin: BasinId(5), name, config: plain, cipher: None, created_ms: 8, request_key: None },
+            ControlOp::CreateStream {
+                id,
+                basin: BasinId(5),
+                name,
+                config: plain,
+                cipher: None,
+                created_ms: 8,
+                request_key: None,
+            },
             ControlOp::ConfigureStream { id, config: resolved },
             ControlOp::DeleteStream { id, at_ms: 3 },
             ControlOp::PurgeStream { id },

@@ -68,7 +68,13 @@ pub struct Stream {
 impl Stream {
     /// A new stream, not yet durable.
     #[must_use]
-    pub fn new(id: StreamId, basin: BasinId, name: StreamName, config: Arc<ResolvedStreamConfig>, created_ms: u64) -> Self {
+    pub fn new(
+        id: StreamId,
+        basin: BasinId,
+        name: StreamName,
+        config: Arc<ResolvedStreamConfig>,
+        created_ms: u64,
+    ) -> Self {
         Self {
             id,
             basin,
@@ -162,7 +168,9 @@ impl Stream {
 
     /// When the oldest records expire.
     fn expiry_s(&self) -> u32 {
-        let (Some(age_secs), Some(oldest)) = (self.config.retention_age_secs, self.index.entries().first()) else { return 0 };
+        let (Some(age_secs), Some(oldest)) = (self.config.retention_age_secs, self.index.entries().first()) else {
+            return 0;
+        };
         u32::try_from(u64::from(oldest.last_arrived_s).saturating_add(age_secs).saturating_add(1)).unwrap_or(0)
     }
 
