@@ -70,7 +70,12 @@ async fn serve(seed: Seed, settings: &Settings) -> std::io::Result<()> {
     vital("sweep", async move {
         let sessions = Rc::clone(&sweeping.sessions);
         let watch = Rc::clone(&sweeping.watch);
-        sweeping.watch.sweep(move |now| sessions.sweep(&watch, now)).await;
+        let every_few_seconds = move |now: u32| {
+            if now.is_multiple_of(SESSIONS_SWEEP_SECS) {
+                sessions.sweep(&watch, now);
+            }
+        };
+        sweeping.watch.sweep(every_few_seconds).await;
     });
     vital("accept", listen::accept(Rc::clone(&front), listener, settings.connections_max));
     while phase.changed().await.is_ok() {
@@ -94,3 +99,6 @@ fn vital(name: &'static str, future: impl Future<Output = ()> + 'static) {
         std::process::exit(EXIT_FRONT);
     });
 }
+
+/// How often sessions are looked at for clients that take nothing, in seconds.
+const SESSIONS_SWEEP_SECS: u32 = 5;

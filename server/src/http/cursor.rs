@@ -17,10 +17,14 @@ use crate::store::{Pending, Store, unexpected};
 
 /// Batches in one answer of a shard.
 pub(crate) const READ_BATCHES: usize = 4;
-/// Between two heartbeats: jittered per session within this range, well below the 20 s after which clients give up.
-const HEARTBEAT: std::ops::Range<Duration> = Duration::from_millis(12_000)..Duration::from_millis(14_500);
-/// Heartbeats of many sessions are moved to common moments this far apart: one wake of the front serves them all.
-const HEARTBEAT_GRID: Duration = Duration::from_millis(250);
+/// Between two heartbeats of an idle session: well below the 20 s after which clients give up, and with
+/// [`HEARTBEAT_GAP_MIN`] below the 15 s that are promised.
+const HEARTBEAT_PERIOD: Duration = Duration::from_millis(13_500);
+/// A heartbeat comes no sooner than this after something else.
+const HEARTBEAT_GAP_MIN: Duration = Duration::from_millis(500);
+/// Moments within a period at which heartbeats are sent. All sessions of a connection share one moment, so that their
+/// heartbeats leave in one write; connections are spread over all, so that a moment is not a burst.
+const HEARTBEAT_SLOTS: u64 = 54;
 
 /// How long a read may wait at the tail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +68,8 @@ pub(crate) struct Cursor {
     timer: Pin<Box<Sleep>>,
     heartbeat_at: Instant,
     wait_until: Option<Instant>,
-    jitter: Duration,
+    /// Where in the period heartbeats are sent.
+    heartbeat_phase_us: u64,
 }
 
 enum State {
@@ -88,11 +93,9 @@ impl Cursor {
         (shard, target): (ShardId, Target),
         (limits, wait): (ReadLimits, Wait),
         first: ReadReply,
+        connection_id: u64,
     ) -> Self {
         let now = Instant::now();
-        let spread = u64::try_from((HEARTBEAT.end - HEARTBEAT.start).as_millis()).expect("a few seconds");
-        // Any number that differs from session to session will do.
-        let jitter = Duration::from_millis(store.now_us() % spread);
         let mut cursor = Self {
             store: store.clone(),
             budget: Rc::clone(budget),
@@ -105,10 +108,10 @@ impl Cursor {
             tail: Position::ZERO,
             ready: VecDeque::new(),
             heartbeat_due: false,
-            timer: Box::pin(tokio::time::sleep_until(now + HEARTBEAT.end)),
+            timer: Box::pin(tokio::time::sleep_until(now + HEARTBEAT_PERIOD)),
             heartbeat_at: now,
             wait_until: None,
-            jitter,
+            heartbeat_phase_us: connection_id % HEARTBEAT_SLOTS * (HEARTBEAT_PERIOD_US / HEARTBEAT_SLOTS),
         };
         cursor.absorb(first, false);
         cursor
@@ -246,9 +249,8 @@ impl Cursor {
     }
 
     fn set_heartbeat(&mut self, now: Instant) {
-        let after = HEARTBEAT.start + self.jitter;
-        let off_grid = (Duration::from_micros(self.store.now_us()) + after).as_millis() % HEARTBEAT_GRID.as_millis();
-        self.heartbeat_at = now + after - Duration::from_millis(u64::try_from(off_grid).expect("less than the grid"));
+        self.heartbeat_at =
+            now + Duration::from_micros(heartbeat_after_us(self.store.now_us(), self.heartbeat_phase_us));
     }
 
     /// Asks for what comes next, if the lane has room.
@@ -277,5 +279,30 @@ impl Cursor {
             Ok(pending) => State::Fetching(pending),
             Err(_) => State::Refused,
         };
+    }
+}
+
+/// Microseconds from `now_us` to the next moment of this phase that keeps the gap.
+const fn heartbeat_after_us(now_us: u64, phase_us: u64) -> u64 {
+    let earliest_us = now_us + HEARTBEAT_GAP_MIN.as_micros() as u64;
+    let periods = earliest_us.saturating_sub(phase_us).div_ceil(HEARTBEAT_PERIOD_US);
+    phase_us + periods * HEARTBEAT_PERIOD_US - now_us
+}
+
+const HEARTBEAT_PERIOD_US: u64 = HEARTBEAT_PERIOD.as_micros() as u64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heartbeats_of_one_phase_fall_together_and_never_come_late() {
+        for phase_us in [0, 250_000, 13_250_000] {
+            for now_us in (0..60_000_000).step_by(123_457) {
+                let after_us = heartbeat_after_us(now_us, phase_us);
+                assert_eq!((now_us + after_us) % HEARTBEAT_PERIOD_US, phase_us % HEARTBEAT_PERIOD_US);
+                assert!((500_000..=14_000_000).contains(&after_us), "{after_us} after {now_us}");
+            }
+        }
     }
 }

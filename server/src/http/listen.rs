@@ -124,7 +124,8 @@ async fn run(front: Rc<Front>, stream: TcpStream, builder: Rc<auto::Builder<Loca
         service_fn(move |request| dispatch::serve(Rc::clone(&front), Rc::clone(&connection), request))
     };
     let mut http = pin!(builder.serve_connection(io, service));
-    let mut shutting_down = false;
+    // A client that comes during a drain gets to hear of it; only connections from before are wound up.
+    let mut shutting_down = front.phase.get() > Phase::Serving;
     poll_fn(|cx| {
         if connection.poll_cut(cx) {
             return Poll::Ready(());

@@ -86,7 +86,8 @@ pub(crate) async fn read(
         Some(_) | None => Wait::Never,
     };
     let place_at = (opened.shard, opened.target);
-    let cursor = Cursor::new(&front.store, &front.budget, place_at, (opened.limits, wait), opened.first);
+    let limits = (opened.limits, wait);
+    let cursor = Cursor::new(&front.store, &front.budget, place_at, limits, opened.first, connection.id());
     let session = ReadSession::new(front, place, cursor, wire);
     Ok((route::READ_SESSION_ROW, answer::streaming(content_type, Kind::Read(Box::new(session)))))
 }

@@ -127,6 +127,11 @@ impl Watch {
 }
 
 impl Connection {
+    /// Numbers the connections of a front.
+    pub(crate) const fn id(&self) -> u64 {
+        self.id
+    }
+
     fn is_stalled(&self, now: u32) -> bool {
         let older = |since: u32, max: u32| now.saturating_sub(since) > max;
         if self.blocked_since.get().is_some_and(|s| older(s, WRITE_SECS_MAX)) {
