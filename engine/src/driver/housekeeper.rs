@@ -3,8 +3,9 @@
 //! Promise: a file has its final name only once all of it is durable, so a crash leaves whole files and `*.tmp`.
 //!
 //! Zeros written as fast as the device takes them cost every append some milliseconds meanwhile. So they are written in
-//! small pieces with pauses, unless nothing was appended since the start (nobody is in the way) or the writer comes near
-//! (it would wait for the segment).
+//! small pieces with pauses, unless nothing was appended since the start (nobody is in the way). When the writer comes
+//! near, the rest is only allocated: extents that come that fast are large, and what the file system's journal costs
+//! them is little against half of the device's bandwidth.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -90,6 +91,17 @@ impl Drop for Housekeeper {
     }
 }
 
+/// How fast zeros are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    /// Nobody is in the way.
+    Unhindered,
+    /// Others use the device.
+    Polite,
+    /// The writer would wait.
+    NoTime,
+}
+
 /// What the thread works on.
 struct Rooms {
     log: LogDir,
@@ -148,35 +160,47 @@ impl Rooms {
         self.log.sync()
     }
 
-    /// Makes the whole file written extents, so that no later write changes the file system's metadata.
+    /// Makes the file written extents, so that no later write changes the file system's metadata, as far as time allows.
     fn write_zeros(&self, file: &File, segment: SegmentNo) -> io::Result<()> {
         let by_device = FallocateFlags::from_bits_retain(FALLOC_FL_WRITE_ZEROES);
         if rustix::fs::fallocate(file.as_fd(), by_device, 0, self.segment_bytes).is_ok() {
             return Ok(());
         }
+        // All of the space at once: it is one piece then, and too little space shows before any work is done.
+        rustix::fs::fallocate(file.as_fd(), FallocateFlags::empty(), 0, self.segment_bytes)?;
         let zeros = AlignedBytes::zeroed(ZEROS_BYTES);
         let mut offset = 0;
         while offset < self.segment_bytes {
             if self.inbox.stop.load(Ordering::Acquire) {
                 return Err(io::Error::other("the node stops"));
             }
-            let hurried = self.is_hurried(segment);
-            let bytes_max = if hurried { ZEROS_BYTES } else { ZEROS_PACED_BYTES };
+            let pace = self.pace(segment);
+            let bytes_max = match pace {
+                Pace::Unhindered => ZEROS_BYTES,
+                Pace::Polite => ZEROS_PACED_BYTES,
+                Pace::NoTime => return Ok(()),
+            };
             let bytes = usize::try_from(self.segment_bytes - offset).unwrap_or(usize::MAX).min(bytes_max);
             let start = Instant::now();
             file.write_all_at(&zeros.as_slice()[..bytes], offset)?;
             offset += bytes as u64;
-            if !hurried {
+            if pace == Pace::Polite {
                 thread::sleep(start.elapsed() * PAUSE_FACTOR);
             }
         }
         Ok(())
     }
 
-    /// Whether nobody is in the way, or the writer has come within half a segment of `segment`.
-    fn is_hurried(&self, segment: SegmentNo) -> bool {
+    /// How zeros are written as things stand; there is no time once the writer has come within a segment of `segment`.
+    fn pace(&self, segment: SegmentNo) -> Pace {
         let written_end = self.written_end.load(Ordering::Relaxed);
-        written_end == 0 || written_end + self.segment_bytes / 2 >= segment.0 * self.segment_bytes
+        if written_end == 0 {
+            Pace::Unhindered
+        } else if written_end + self.segment_bytes >= segment.0 * self.segment_bytes {
+            Pace::NoTime
+        } else {
+            Pace::Polite
+        }
     }
 
     fn write_checkpoint(&mut self, part: CheckpointPart) -> io::Result<()> {
@@ -294,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn zeros_hurry_only_when_nobody_appends_or_the_writer_is_near() {
+    fn zeros_are_written_politely_unless_nobody_appends_and_not_at_all_once_the_writer_is_near() {
         let room = room(1 << 20);
         let rooms = Rooms {
             log: room.log.clone(),
@@ -304,11 +328,16 @@ mod tests {
             written_end: Arc::default(),
             checkpoint: None,
         };
-        for (written_end, segment, hurried) in
-            [(0, 1, true), (110, 2, false), (149, 2, false), (150, 2, true), (150, 3, false)]
-        {
+        let cases = [
+            (0, 1, Pace::Unhindered),
+            (110, 3, Pace::Polite),
+            (199, 3, Pace::Polite),
+            (200, 3, Pace::NoTime),
+            (110, 2, Pace::NoTime),
+        ];
+        for (written_end, segment, pace) in cases {
             rooms.written_end.store(written_end, Ordering::Relaxed);
-            assert_eq!(rooms.is_hurried(SegmentNo(segment)), hurried, "{written_end} {segment}");
+            assert_eq!(rooms.pace(SegmentNo(segment)), pace, "{written_end} {segment}");
         }
     }
 
