@@ -6,11 +6,12 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use engine::driver::FrontPort;
+use engine::driver::{FrontPort, HostedShard};
 use tokio::net::TcpListener;
 use tokio::runtime::LocalOptions;
 use tokio::sync::watch;
 
+use crate::host;
 use crate::http::limits::Budget;
 use crate::http::session::Sessions;
 use crate::http::watch::Watch;
@@ -25,6 +26,8 @@ use crate::store::Store;
 pub(crate) struct Seed {
     /// Its listener.
     pub(crate) listener: std::net::TcpListener,
+    /// The shards that run on its thread.
+    pub(crate) shards: Vec<HostedShard>,
     /// Its way to the shards.
     pub(crate) port: FrontPort,
     /// Basins and placement.
@@ -47,7 +50,11 @@ pub(crate) fn run(seed: Seed, settings: &Settings) -> std::io::Result<()> {
 }
 
 async fn serve(seed: Seed, settings: &Settings) -> std::io::Result<()> {
-    let Seed { listener, port, router, metrics, scrape, mut phase } = seed;
+    let Seed { listener, shards, port, router, metrics, scrape, mut phase } = seed;
+    for shard in shards {
+        let running = shard.begin().map_err(|error| std::io::Error::other(error.to_string()))?;
+        vital("shard", host::run(running));
+    }
     let listener = TcpListener::from_std(listener)?;
     let front = Rc::new(Front {
         store: Store::new(port),

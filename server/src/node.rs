@@ -99,6 +99,7 @@ fn node_config(settings: &Settings) -> NodeConfig {
     let mut config = NodeConfig::new(settings.data.clone());
     config.driver = match settings.driver {
         DriverChoice::Auto => Driver::Auto,
+        DriverChoice::Inline => Driver::Inline,
         DriverChoice::Glommio => Driver::Glommio,
         DriverChoice::Threads => Driver::Threads,
     };
@@ -165,6 +166,7 @@ fn start_fronts(
         let seed = Seed {
             listener,
             port: node.front_port(index),
+            shards: node.hosted_shards(index),
             router: Router::new(node.basins(), node.placement()),
             metrics: Arc::clone(metrics),
             scrape: Arc::clone(&scrape),

@@ -92,8 +92,10 @@ settings! {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum DriverChoice {
-    /// Glommio where io_uring works, else threads.
+    /// Inline.
     Auto,
+    /// Every shard on the thread of a front.
+    Inline,
     /// Glommio, or refuse to start.
     Glommio,
     /// One plain thread per shard.
@@ -188,9 +190,15 @@ impl Settings {
                 self.listen
             ));
         }
+        if self.front_bytes_max < FRONT_BYTES_MIN {
+            return Err(format!("front-bytes-max is {}, and must be at least {FRONT_BYTES_MIN}", self.front_bytes_max));
+        }
         Ok(())
     }
 }
+
+/// Enough for some bodies and reads of the largest size at once.
+const FRONT_BYTES_MIN: ByteSize = ByteSize(32 << 20);
 
 fn read_file(path: &Path) -> Result<File, String> {
     let text =

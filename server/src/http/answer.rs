@@ -103,7 +103,7 @@ pub(crate) fn compressed(mut answer: Answer, accept_encoding: Option<&str>) -> A
     let compression = negotiate::unary_compression(accept_encoding, body.len());
     let Some(coding) = compression.as_str() else { return answer };
     let Some(small) = Compressor::new(compression).compress(&[body]) else { return answer };
-    *answer.body_mut() = Payload::new(Kind::Full(small.into()));
+    answer = answer.map(|payload| payload.with(Kind::Full(small.into())));
     answer.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static(coding));
     answer.headers_mut().append(VARY, HeaderValue::from_static("accept-encoding"));
     answer

@@ -17,11 +17,13 @@ use crate::store::{Pending, Store, unexpected};
 
 /// Batches in one answer of a shard.
 pub(crate) const READ_BATCHES: usize = 4;
+/// What is set aside for one answer that may hold that many batches, in bytes.
+pub(crate) const READ_BYTES_MAX: usize = READ_BATCHES << 20;
 /// Between two heartbeats of an idle session: well below the 20 s after which clients give up, and with
-/// [`HEARTBEAT_GAP_MIN`] below the 15 s that are promised.
-const HEARTBEAT_PERIOD: Duration = Duration::from_millis(13_500);
+/// [`HEARTBEAT_GAP_US_MIN`] below the 15 s that are promised.
+const HEARTBEAT_PERIOD_US: u64 = 13_500_000;
 /// A heartbeat comes no sooner than this after something else.
-const HEARTBEAT_GAP_MIN: Duration = Duration::from_millis(500);
+const HEARTBEAT_GAP_US_MIN: u64 = 500_000;
 /// Moments within a period at which heartbeats are sent. All sessions of a connection share one moment, so that their
 /// heartbeats leave in one write; connections are spread over all, so that a moment is not a burst.
 const HEARTBEAT_SLOTS: u64 = 54;
@@ -73,10 +75,10 @@ pub(crate) struct Cursor {
 }
 
 enum State {
-    /// The next chunk is to be asked for once `ready` is empty.
+    /// The next chunk is to be asked for once there is memory for it.
     Catching,
-    /// The next chunk is on its way.
-    Fetching(Pending),
+    /// The next chunk is on its way, and has its place in memory.
+    Fetching(Pending, Reserved),
     /// The lane was full.
     Refused,
     /// At the tail.
@@ -92,10 +94,11 @@ impl Cursor {
         budget: &Rc<Budget>,
         (shard, target): (ShardId, Target),
         (limits, wait): (ReadLimits, Wait),
-        first: ReadReply,
+        first: (Reserved, ReadReply),
         connection_id: u64,
     ) -> Self {
         let now = Instant::now();
+        let (reserved, first) = first;
         let mut cursor = Self {
             store: store.clone(),
             budget: Rc::clone(budget),
@@ -108,12 +111,12 @@ impl Cursor {
             tail: Position::ZERO,
             ready: VecDeque::new(),
             heartbeat_due: false,
-            timer: Box::pin(tokio::time::sleep_until(now + HEARTBEAT_PERIOD)),
+            timer: Box::pin(tokio::time::sleep_until(now + Duration::from_micros(HEARTBEAT_PERIOD_US))),
             heartbeat_at: now,
             wait_until: None,
             heartbeat_phase_us: connection_id % HEARTBEAT_SLOTS * (HEARTBEAT_PERIOD_US / HEARTBEAT_SLOTS),
         };
-        cursor.absorb(first, false);
+        cursor.absorb(first, Some(reserved));
         cursor
     }
 
@@ -134,7 +137,13 @@ impl Cursor {
             }
             match &mut self.state {
                 State::Over => return Poll::Ready(Step::End),
-                State::Catching => self.fetch(),
+                State::Catching => {
+                    self.fetch();
+                    if matches!(self.state, State::Catching) {
+                        self.budget.wait_for_room(cx);
+                        return Poll::Pending;
+                    }
+                }
                 State::Refused => {
                     self.go_on();
                     if matches!(self.state, State::Refused) {
@@ -142,14 +151,13 @@ impl Cursor {
                         return Poll::Pending;
                     }
                 }
-                State::Fetching(pending) => match Pin::new(pending).poll(cx) {
-                    Poll::Pending => return Poll::Pending,
-                    Poll::Ready(reply) => {
-                        if let Some(failure) = self.take(reply, false) {
-                            return Poll::Ready(Step::Failed(failure));
-                        }
+                State::Fetching(pending, reserved) => {
+                    let Poll::Ready(reply) = Pin::new(pending).poll(cx) else { return Poll::Pending };
+                    let reserved = reserved.move_out();
+                    if let Some(failure) = self.take(reply, Some(reserved)) {
+                        return Poll::Ready(Step::Failed(failure));
                     }
-                },
+                }
                 State::Following(pending) => match Pin::new(pending).poll(cx) {
                     Poll::Pending => {
                         if self.poll_timer(cx).is_pending() {
@@ -157,7 +165,7 @@ impl Cursor {
                         }
                     }
                     Poll::Ready(reply) => {
-                        if let Some(failure) = self.take(reply, true) {
+                        if let Some(failure) = self.take(reply, None) {
                             return Poll::Ready(Step::Failed(failure));
                         }
                     }
@@ -190,18 +198,20 @@ impl Cursor {
         }
     }
 
-    fn take(&mut self, reply: Reply, is_live: bool) -> Option<Failure> {
+    fn take(&mut self, reply: Reply, reserved: Option<Reserved>) -> Option<Failure> {
         if let Reply::Failed(failure) = reply {
             self.state = State::Over;
             return Some(failure);
         }
         let Reply::Read(read) = reply else { unexpected("a read", &reply) };
-        self.absorb(read, is_live);
+        self.absorb(read, reserved);
         None
     }
 
-    /// Takes in an answer and asks for the next: that is the prefetch.
-    fn absorb(&mut self, reply: ReadReply, is_live: bool) {
+    /// Takes in an answer and asks for the next: that is the prefetch. What was followed has no memory set aside, since
+    /// it is still in the memory of its shard.
+    fn absorb(&mut self, reply: ReadReply, reserved: Option<Reserved>) {
+        let is_live = reserved.is_none();
         self.target.incarnation = Some(reply.stream);
         self.next_seq_num = reply.next_seq_num;
         self.tail = reply.tail;
@@ -214,7 +224,10 @@ impl Cursor {
         }
         let delivers = !reply.batches.is_empty();
         let bytes: usize = reply.batches.iter().flat_map(|b| &b.runs).map(bytes::Bytes::len).sum();
-        let mut reserved = delivers.then(|| self.budget.take(bytes));
+        let mut reserved = delivers.then(|| reserved.unwrap_or_else(|| self.budget.take(bytes)));
+        if let Some(reserved) = &mut reserved {
+            reserved.settle(bytes);
+        }
         let tail = is_live.then_some(reply.tail);
         let count = reply.batches.len();
         // The last batch out gives the memory back.
@@ -236,12 +249,7 @@ impl Cursor {
                 self.wait_until = Some(now + time);
             }
         }
-        self.state = State::Refused;
-        if self.at_tail() || self.budget.reserve(bytes).is_some() {
-            self.go_on();
-        } else {
-            self.state = State::Catching;
-        }
+        self.go_on();
     }
 
     const fn at_tail(&self) -> bool {
@@ -267,6 +275,10 @@ impl Cursor {
     }
 
     fn fetch(&mut self) {
+        let Some(reserved) = self.budget.reserve(READ_BYTES_MAX) else {
+            self.state = State::Catching;
+            return;
+        };
         let read = Read {
             target: self.target.clone(),
             create: None,
@@ -276,7 +288,7 @@ impl Cursor {
             limits: self.limits,
         };
         self.state = match self.store.submit(self.shard, Op::Read(read)) {
-            Ok(pending) => State::Fetching(pending),
+            Ok(pending) => State::Fetching(pending, reserved),
             Err(_) => State::Refused,
         };
     }
@@ -284,12 +296,10 @@ impl Cursor {
 
 /// Microseconds from `now_us` to the next moment of this phase that keeps the gap.
 const fn heartbeat_after_us(now_us: u64, phase_us: u64) -> u64 {
-    let earliest_us = now_us + HEARTBEAT_GAP_MIN.as_micros() as u64;
+    let earliest_us = now_us + HEARTBEAT_GAP_US_MIN;
     let periods = earliest_us.saturating_sub(phase_us).div_ceil(HEARTBEAT_PERIOD_US);
     phase_us + periods * HEARTBEAT_PERIOD_US - now_us
 }
-
-const HEARTBEAT_PERIOD_US: u64 = HEARTBEAT_PERIOD.as_micros() as u64;
 
 #[cfg(test)]
 mod tests {

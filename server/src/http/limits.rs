@@ -1,10 +1,11 @@
 //! What a request may bring: its body is bounded before it is buffered, and all bodies of a front together.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Waker};
 use std::time::Duration;
 
 use api::compression::Decompressor;
@@ -34,10 +35,12 @@ const RETRY_AFTER_MS: u32 = 100;
 
 /// Memory of one front for request bodies and for batches on their way to readers.
 ///
-/// Full: unary requests are answered 429, append sessions read nothing more, read sessions fetch nothing ahead.
+/// Full: unary requests and new reads are answered 429, append sessions read nothing more, read sessions wait for those
+/// that are being sent.
 pub(crate) struct Budget {
     bytes_max: usize,
     used: Cell<usize>,
+    waiting: RefCell<Vec<Waker>>,
     metrics: Arc<FrontMetrics>,
 }
 
@@ -51,13 +54,26 @@ impl Budget {
     /// A budget of `bytes_max`.
     #[must_use]
     pub(crate) const fn new(bytes_max: usize, metrics: Arc<FrontMetrics>) -> Self {
-        Self { bytes_max, used: Cell::new(0), metrics }
+        Self { bytes_max, used: Cell::new(0), waiting: RefCell::new(Vec::new()), metrics }
     }
 
     /// Takes `bytes`, if they are there.
     pub(crate) fn reserve(self: &Rc<Self>, bytes: usize) -> Option<Reserved> {
         let mut reserved = Reserved { budget: Rc::clone(self), bytes: 0 };
         reserved.grow(bytes).then_some(reserved)
+    }
+
+    /// Takes `bytes` for something that may be asked for again later.
+    ///
+    /// # Errors
+    /// 429 when they are not there.
+    pub(crate) fn reserve_or_busy(self: &Rc<Self>, bytes: usize) -> Result<Reserved, ApiError> {
+        self.reserve(bytes).ok_or_else(|| Failure::from(Unavailable::Busy { retry_after_ms: RETRY_AFTER_MS }).into())
+    }
+
+    /// Wakes the caller when something was given back.
+    pub(crate) fn wait_for_room(&self, cx: &Context<'_>) {
+        self.waiting.borrow_mut().push(cx.waker().clone());
     }
 
     /// Whether anything is left.
@@ -70,6 +86,12 @@ impl Budget {
     pub(crate) fn take(self: &Rc<Self>, bytes: usize) -> Reserved {
         self.add(bytes);
         Reserved { budget: Rc::clone(self), bytes }
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.used.set(self.used.get() - bytes);
+        self.metrics.buffered_bytes.sub(bytes as u64);
+        self.waiting.take().into_iter().for_each(Waker::wake);
     }
 
     fn add(&self, bytes: usize) {
@@ -90,10 +112,26 @@ impl Reserved {
     }
 }
 
+impl Reserved {
+    /// The same for a new owner; nothing stays behind.
+    pub(crate) fn move_out(&mut self) -> Self {
+        Self { budget: Rc::clone(&self.budget), bytes: std::mem::take(&mut self.bytes) }
+    }
+
+    /// Gives back what is beyond `bytes`, or takes what is missing, even beyond the limit: it is there already.
+    pub(crate) fn settle(&mut self, bytes: usize) {
+        if bytes > self.bytes {
+            self.budget.add(bytes - self.bytes);
+        } else {
+            self.budget.give_back(self.bytes - bytes);
+        }
+        self.bytes = bytes;
+    }
+}
+
 impl Drop for Reserved {
     fn drop(&mut self) {
-        self.budget.used.set(self.budget.used.get() - self.bytes);
-        self.budget.metrics.buffered_bytes.sub(self.bytes as u64);
+        self.budget.give_back(self.bytes);
     }
 }
 
@@ -137,9 +175,12 @@ pub(crate) async fn read_body(
         return Err(limit.too_large());
     }
     let declared = usize::try_from(declared).unwrap_or(limit.bytes_max);
-    let Some(mut reserved) = budget.reserve(declared) else {
-        tokio::task::spawn_local(drain(body));
-        return Err(Failure::from(Unavailable::Busy { retry_after_ms: RETRY_AFTER_MS }).into());
+    let mut reserved = match budget.reserve_or_busy(declared) {
+        Ok(reserved) => reserved,
+        Err(error) => {
+            tokio::task::spawn_local(drain(body));
+            return Err(error);
+        }
     };
     let _reading = connection.reading_body();
     let read = read_plain(&mut body, declared, &mut reserved, limit);

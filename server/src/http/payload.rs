@@ -8,6 +8,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 use super::append_session::AppendSession;
+use super::limits::Reserved;
 use super::read_session::ReadSession;
 use super::watch::OpenRequest;
 
@@ -16,6 +17,8 @@ pub(crate) struct Payload {
     kind: Kind,
     /// The request this answers.
     open: Option<OpenRequest>,
+    /// The memory that its bytes are counted under.
+    reserved: Option<Reserved>,
 }
 
 /// What it is made of.
@@ -34,7 +37,12 @@ impl Payload {
     /// A body of this kind.
     #[must_use]
     pub(crate) const fn new(kind: Kind) -> Self {
-        Self { kind, open: None }
+        Self { kind, open: None, reserved: None }
+    }
+
+    /// Keeps `reserved` until the bytes are sent.
+    pub(crate) fn keep(&mut self, reserved: Reserved) {
+        self.reserved = Some(reserved);
     }
 
     /// What it is made of.
@@ -43,9 +51,18 @@ impl Payload {
         &self.kind
     }
 
+    /// The same with other bytes.
+    #[must_use]
+    pub(crate) fn with(self, kind: Kind) -> Self {
+        Self { kind, ..self }
+    }
+
     /// The same, kept as the end of `open`.
     #[must_use]
-    pub(crate) fn of_request(mut self, open: OpenRequest) -> Self {
+    pub(crate) fn of_request(mut self, mut open: OpenRequest) -> Self {
+        if matches!(self.kind, Kind::Full(_)) {
+            open.answered();
+        }
         self.open = Some(open);
         self
     }

@@ -18,6 +18,7 @@ use model::{Position, ShardId, StreamConfig, StreamName};
 use super::answer::{self, Answer, header};
 use super::append::{check_encryption_key, stream_config_header};
 use super::cursor::{Cursor, READ_BATCHES, Wait};
+use super::limits::Reserved;
 use super::payload::Kind;
 use super::read_session::{ReadSession, Wire};
 use super::watch::Connection;
@@ -44,7 +45,8 @@ struct Opened {
     target: Target,
     query: ReadQuery,
     limits: ReadLimits,
-    first: ReadReply,
+    /// The first answer, and its place in memory.
+    first: (Reserved, ReadReply),
 }
 
 /// GET `/streams/{stream}/records`. Returns the row of the metrics beside the answer.
@@ -116,9 +118,10 @@ async fn open(
     let clamp = query.clamp || query.wants_nothing();
     let may_follow = query.may_follow() || query.wants_nothing();
     let read = Read { target: target.clone(), create, start, clamp, may_follow, limits };
+    let reserved = front.budget.reserve_or_busy(batches << 20)?;
     let first = read_reply(front.store.ask(shard, Op::Read(read)).await?);
     let target = Target { incarnation: Some(first.stream), ..target };
-    Ok(Opened { shard, target, query, limits, first })
+    Ok(Opened { shard, target, query, limits, first: (reserved, first) })
 }
 
 fn read_reply(reply: Reply) -> ReadReply {
@@ -128,8 +131,10 @@ fn read_reply(reply: Reply) -> ReadReply {
 
 /// One batch, as soon as there is one or the wait is over.
 async fn unary(front: &Front, opened: Opened, wire: negotiate::Wire, format: api::Format) -> Result<Answer, ApiError> {
-    let Opened { shard, target, query, limits, first } = opened;
+    let Opened { shard, target, query, limits, first: (mut reserved, first) } = opened;
     let wait = Duration::from_secs(query.wait_secs.unwrap_or(0).into());
+    // Whoever waits needs no memory for that.
+    reserved.settle(first.batches.iter().flat_map(|b| &b.runs).map(Bytes::len).sum());
     let waited = async {
         let mut reply = first;
         let mut tail = None;
@@ -161,7 +166,11 @@ async fn unary(front: &Front, opened: Opened, wire: negotiate::Wire, format: api
         }
     };
     let tail = tail.filter(|_| batch.is_some());
-    encode(batch, tail, wire, format)
+    let mut answer = encode(batch, tail, wire, format)?;
+    reserved
+        .settle(http_body::Body::size_hint(answer.body()).exact().map_or(0, |len| usize::try_from(len).unwrap_or(0)));
+    answer.body_mut().keep(reserved);
+    Ok(answer)
 }
 
 fn encode(

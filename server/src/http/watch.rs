@@ -47,6 +47,10 @@ pub(crate) struct Connection {
     read_bytes: Cell<usize>,
     /// Requests whose answer is not finished.
     open: Cell<u32>,
+    /// Answers that are whole and not yet taken.
+    answers: Cell<u32>,
+    /// When one of them was last made or taken.
+    answer_at: Cell<u32>,
     /// Unary bodies that are being read.
     bodies: Cell<u32>,
     last_read: Cell<u32>,
@@ -137,6 +141,9 @@ impl Connection {
         if self.blocked_since.get().is_some_and(|s| older(s, WRITE_SECS_MAX)) {
             return true;
         }
+        if self.answers.get() > 0 && older(self.answer_at.get(), WRITE_SECS_MAX) {
+            return true;
+        }
         if self.bodies.get() > 0 && older(self.last_read.get(), BODY_SECS_MAX) {
             return true;
         }
@@ -211,6 +218,7 @@ impl Drop for Watched {
 pub(crate) struct OpenRequest {
     watch: Rc<Watch>,
     connection: Rc<Connection>,
+    is_answered: bool,
 }
 
 impl OpenRequest {
@@ -220,12 +228,24 @@ impl OpenRequest {
         connection.open.set(connection.open.get() + 1);
         watch.metrics.requests_open.add(1);
         connection.head_since.set(None);
-        Self { watch: Rc::clone(watch), connection: Rc::clone(connection) }
+        Self { watch: Rc::clone(watch), connection: Rc::clone(connection), is_answered: false }
+    }
+
+    /// The answer is there, whole: the client has to take it in time.
+    pub(crate) fn answered(&mut self) {
+        assert!(!self.is_answered, "a request is answered once");
+        self.is_answered = true;
+        self.connection.answers.set(self.connection.answers.get() + 1);
+        self.connection.answer_at.set(self.watch.seconds.get());
     }
 }
 
 impl Drop for OpenRequest {
     fn drop(&mut self) {
+        if self.is_answered {
+            self.connection.answers.set(self.connection.answers.get() - 1);
+            self.connection.answer_at.set(self.watch.seconds.get());
+        }
         self.connection.open.set(self.connection.open.get() - 1);
         self.watch.metrics.requests_open.sub(1);
         self.connection.last_read.set(self.watch.seconds.get());
@@ -315,6 +335,8 @@ mod tests {
         assert_eq!(stalled(&following), u32::MAX);
         let uploading = Connection { open: Cell::new(1), bodies: Cell::new(1), ..Connection::default() };
         assert_eq!(stalled(&uploading), BODY_SECS_MAX + 1);
+        let answered = Connection { open: Cell::new(1), answers: Cell::new(1), ..Connection::default() };
+        assert_eq!(stalled(&answered), WRITE_SECS_MAX + 1);
         let not_taking = Connection { open: Cell::new(1), blocked_since: Cell::new(Some(0)), ..Connection::default() };
         assert_eq!(stalled(&not_taking), WRITE_SECS_MAX + 1);
     }
