@@ -11,9 +11,11 @@ use crate::shard::{EXTENT_BYTES_MIN, SEGMENT_BYTES_MIN, ShardConfig};
 /// Which driver to use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Driver {
-    /// Glommio when io_uring works here, else threads; the report says which and why.
+    /// Inline: measured best on few cores (docs/adr/0002); the report says what the log writes with and why.
     #[default]
     Auto,
+    /// Every shard on the thread of a front, with an io_uring for the log where that works.
+    Inline,
     /// Glommio, or do not start.
     Glommio,
     /// Threads.

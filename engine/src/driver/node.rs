@@ -20,6 +20,7 @@ use super::files::{LogDir, SegmentFiles};
 use super::guard::StopOnPanic;
 use super::housekeeper::Housekeeper;
 use super::image::DiskImage;
+use super::inline::HostedShard;
 use super::mailbox::{FrontPort, Inbox, Lane};
 use super::report::{DriverKind, NodeReport, StartError};
 use super::ring::LogRing;
@@ -36,6 +37,8 @@ pub struct Node {
     /// By front; `None` once taken.
     ports: Mutex<Vec<Option<FrontPort>>>,
     threads: Vec<JoinHandle<()>>,
+    /// Shards that wait for their front's thread; only of the inline driver.
+    hosted: Mutex<Vec<HostedShard>>,
     /// Held as long as anything of ours may write.
     _directory: DataDirectory,
 }
@@ -50,7 +53,7 @@ impl Node {
     }
 
     /// [`Node::start`] with any kind of machine.
-    pub(super) fn start_machines<M: Machine + 'static>(
+    pub(super) fn start_machines<M: Machine + Send + 'static>(
         config: &NodeConfig,
         recover: Recover<M>,
     ) -> Result<Self, StartError> {
@@ -74,7 +77,16 @@ impl Node {
             };
             rooms.push(room);
         }
-        let (threads, recovered) = start_threads(rooms, driver, recover)?;
+        let (threads, hosted, recovered) = match driver {
+            DriverKind::Glommio | DriverKind::Threads => {
+                let (threads, recovered) = start_threads(rooms, driver, recover)?;
+                (threads, Vec::new(), recovered)
+            }
+            DriverKind::Inline => {
+                let (hosted, recovered) = recover_all(rooms, recover)?;
+                (Vec::new(), hosted, recovered)
+            }
+        };
         let report = NodeReport {
             driver,
             driver_reason,
@@ -95,7 +107,7 @@ impl Node {
             Some(FrontPort::new(front, shared.clock, doorbell, &shared.inboxes, config.lane_outstanding_max()))
         };
         let ports = Mutex::new((0..config.fronts).map(port).collect());
-        Ok(Self { shared, report, ports, threads, _directory: directory })
+        Ok(Self { shared, report, ports, threads, hosted: Mutex::new(hosted), _directory: directory })
     }
 
     /// The port of front `front`, to be moved to its thread.
@@ -106,6 +118,18 @@ impl Node {
     pub fn front_port(&self, front: u16) -> FrontPort {
         let mut ports = self.ports.lock().unwrap_or_else(PoisonError::into_inner);
         ports[usize::from(front)].take().expect("a port is taken once")
+    }
+
+    /// The shards that run on the thread of front `front`, to be moved there; none unless the driver is
+    /// [`DriverKind::Inline`]. They must run for as long as the node is asked anything.
+    #[must_use]
+    pub fn hosted_shards(&self, front: u16) -> Vec<HostedShard> {
+        let fronts_count = self.shared.fronts.len();
+        let mut hosted = self.hosted.lock().unwrap_or_else(PoisonError::into_inner);
+        let (ours, others) =
+            hosted.drain(..).partition(|h| usize::from(h.shard().0) % fronts_count == usize::from(front));
+        *hosted = others;
+        ours
     }
 
     /// What is in force.
@@ -183,10 +207,13 @@ fn choose(asked: Driver) -> Result<(DriverKind, String), StartError> {
                 "the glommio driver does not run here ({reason}): allow io_uring, or use the threads driver"
             ))),
         },
-        Driver::Auto => Ok(match glommio::probe() {
-            Ok(()) => (DriverKind::Glommio, "io_uring works here".to_owned()),
-            Err(reason) => (DriverKind::Threads, format!("glommio does not run here: {reason}")),
-        }),
+        Driver::Inline | Driver::Auto => {
+            let device = match LogRing::probe() {
+                Ok(()) => "io_uring works here and carries the log".to_owned(),
+                Err(reason) => format!("the log is carried by helper threads, io_uring does not work here: {reason}"),
+            };
+            Ok((DriverKind::Inline, device))
+        }
     }
 }
 
@@ -227,12 +254,12 @@ fn share(config: &NodeConfig, directory: &DataDirectory, device: DeviceProbe) ->
 }
 
 /// Where a shard works and what it is made of.
-struct Room {
-    seat: Seat,
-    log: LogDir,
-    config: ShardConfig,
-    direct: bool,
-    cpu: Option<usize>,
+pub(super) struct Room {
+    pub(super) seat: Seat,
+    pub(super) log: LogDir,
+    pub(super) config: ShardConfig,
+    pub(super) direct: bool,
+    pub(super) cpu: Option<usize>,
 }
 
 /// How a shard comes to be.
@@ -273,6 +300,35 @@ fn start_threads<M: Machine + 'static>(
     Ok((threads, recovered))
 }
 
+/// Recovers all shards at the same time, each on a thread of its own, for fronts to host.
+fn recover_all<M: Machine + Send + 'static>(
+    rooms: Vec<Room>,
+    recover: Recover<M>,
+) -> Result<(Vec<HostedShard>, Vec<Recovered>), StartError> {
+    let has_ring = LogRing::probe().is_ok();
+    let recovered: Vec<Result<(Room, M, Recovered), StartError>> = thread::scope(|scope| {
+        let threads: Vec<_> = rooms.into_iter().map(|room| scope.spawn(move || recover_one(room, recover))).collect();
+        threads.into_iter().map(|thread| thread.join().expect("a panic in recovery ends the process")).collect()
+    });
+    let mut hosted = Vec::new();
+    let mut reports = Vec::new();
+    for one in recovered {
+        let (room, machine, report) = one?;
+        hosted.push(HostedShard::new(room, machine, has_ring));
+        reports.push(report);
+    }
+    Ok((hosted, reports))
+}
+
+fn recover_one<M>(room: Room, recover: Recover<M>) -> Result<(Room, M, Recovered), StartError> {
+    let _guard = StopOnPanic;
+    let image = DiskImage::open(&room.log, room.config.segment_bytes)?;
+    let shard = room.seat.shard;
+    let recovered = recover(room.config.clone(), &image).map_err(|error| StartError::Recovery { shard, error });
+    let (machine, report) = recovered?;
+    Ok((room, machine, report))
+}
+
 /// Between the thread that starts a node and that of a shard: recovered -> go -> started.
 struct Gate {
     to_node: Sender<Result<Recovered, StartError>>,
@@ -281,12 +337,9 @@ struct Gate {
 
 /// The life of a shard's thread.
 fn live<M: Machine>(room: Room, driver: DriverKind, recover: Recover<M>, gate: &Gate) -> Result<(), StartError> {
+    let (room, machine, recovered) = recover_one(room, recover)?;
     let Room { seat, log, config, direct, cpu } = room;
     let segment_bytes = config.segment_bytes;
-    let (machine, recovered) = {
-        let image = DiskImage::open(&log, segment_bytes)?;
-        recover(config, &image).map_err(|error| StartError::Recovery { shard: seat.shard, error })?
-    };
     if gate.to_node.send(Ok(recovered.clone())).is_err() || gate.from_node.recv().is_err() {
         // Another shard cannot start.
         return Ok(());
@@ -314,6 +367,7 @@ fn live<M: Machine>(room: Room, driver: DriverKind, recover: Recover<M>, gate: &
             started();
             threads::run(&mut carrier, &seat);
         }
+        DriverKind::Inline => unreachable!("a hosted shard has no thread of its own"),
     }
     Ok(())
 }

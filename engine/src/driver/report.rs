@@ -12,6 +12,8 @@ use crate::shard::{Recovered, RecoveryError};
 /// What runs the shards.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DriverKind {
+    /// Shards on their fronts' threads.
+    Inline,
     /// A glommio executor and an io_uring of its own per shard.
     Glommio,
     /// Plain threads that block in system calls.
@@ -21,6 +23,7 @@ pub enum DriverKind {
 impl fmt::Display for DriverKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Inline => "inline (shards on their fronts' threads)",
             Self::Glommio => "glommio (io_uring)",
             Self::Threads => "threads (no io_uring)",
         })

@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use io_uring::squeue::{Entry, Flags};
 use io_uring::types::{Fd, FsyncFlags};
@@ -15,6 +15,7 @@ use io_uring::{IoUring, opcode};
 
 use super::config::IN_FLIGHT_MAX;
 use super::device::DurabilityOp;
+use super::doorbell::Doorbell;
 use super::transfer::{Completion, Device, ExtentWrite, LogRead, short};
 use crate::event::Event;
 
@@ -64,6 +65,12 @@ impl LogRing {
             reads_count: 0,
             writes_count: 0,
         })
+    }
+
+    /// Tries whether a ring can be made here.
+    pub(super) fn probe() -> io::Result<()> {
+        let doorbell = Doorbell::new()?;
+        Self::new(doorbell.as_fd(), DurabilityOp::WriteThenSync).map(drop)
     }
 
     fn start_read(&mut self, mut read: LogRead) {
