@@ -1,18 +1,21 @@
 //! Both drivers, with a machine that keeps every part of them busy.
 
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::task::{Wake, Waker};
 use std::time::Duration;
 
 use model::config::BasinConfig;
 use model::record::{BatchBuilder, Span};
 use model::{BasinId, BasinName, Batch, Failure, GroupId, NamePrefix, StreamName, Unavailable};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
 use super::*;
+use crate::driver::HostedRest;
 use crate::driver::clerk::Clerk;
 use crate::event::{Append, Follow, Op, ReadLimits, Reply, StreamSpec, Target};
 
-const DRIVERS: [Driver; 2] = [Driver::Glommio, Driver::Threads];
+const DRIVERS: [Driver; 3] = [Driver::Inline, Driver::Glommio, Driver::Threads];
 
 fn config(dir: &Path, driver: Driver) -> NodeConfig {
     let shards = Some(2);
@@ -20,8 +23,74 @@ fn config(dir: &Path, driver: Driver) -> NodeConfig {
     NodeConfig { driver, shards, segment_bytes: 16 << 20, log_bytes_max, ..NodeConfig::new(dir.join("data")) }
 }
 
-fn start(config: &NodeConfig) -> Node {
-    Node::start_machines(config, Clerk::recover).unwrap_or_else(|error| panic!("{error}"))
+/// A node with a thread for each shard that the driver leaves to its fronts. It stops when it is dropped.
+struct Running {
+    node: Option<Node>,
+    hosts: Vec<JoinHandle<()>>,
+}
+
+impl Running {
+    fn new(node: Node) -> Self {
+        let fronts = u16::try_from(node.shared.fronts.len()).unwrap();
+        let hosted = (0..fronts).flat_map(|front| node.hosted_shards(front));
+        let host = |shard: HostedShard| {
+            thread::Builder::new().name("shard-hosted".to_owned()).spawn(|| run_hosted(shard)).unwrap()
+        };
+        let hosts = hosted.map(host).collect();
+        Self { node: Some(node), hosts }
+    }
+}
+
+impl std::ops::Deref for Running {
+    type Target = Node;
+
+    fn deref(&self) -> &Node {
+        self.node.as_ref().expect("there until the drop")
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        drop(self.node.take());
+        for host in self.hosts.drain(..) {
+            let _ = host.join();
+        }
+    }
+}
+
+/// A waker of a thread that sleeps on an eventfd.
+struct Bell(OwnedFd);
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        rustix::io::write(&self.0, &1_u64.to_ne_bytes()).unwrap();
+    }
+}
+
+/// What a front does with a shard on its thread.
+fn run_hosted(shard: HostedShard) {
+    let mut shard = shard.begin().unwrap();
+    let bell = Arc::new(Bell(eventfd(0, EventfdFlags::NONBLOCK).unwrap()));
+    let waker = Waker::from(Arc::clone(&bell));
+    loop {
+        while shard.burst() {}
+        let timeout = match shard.rest(&waker) {
+            HostedRest::None => continue,
+            HostedRest::Stop => return,
+            HostedRest::Until(at_us) => at_us.map(|at_us| Duration::from_micros(at_us.saturating_sub(shard.now_us()))),
+        };
+        let timeout = timeout.map(|timeout| Timespec::try_from(timeout).unwrap());
+        let (rang, called) = (shard.eventfd(), bell.0.as_fd());
+        let mut fds = [PollFd::new(&rang, PollFlags::IN), PollFd::new(&called, PollFlags::IN)];
+        poll(&mut fds, timeout.as_ref()).unwrap();
+        let rang = !fds[0].revents().is_empty();
+        let _ = rustix::io::read(&bell.0, &mut [0_u8; 8]);
+        shard.woken(rang);
+    }
+}
+
+fn start(config: &NodeConfig) -> Running {
+    Running::new(Node::start_machines(config, Clerk::recover).unwrap_or_else(|error| panic!("{error}")))
 }
 
 fn target() -> Target {
@@ -101,7 +170,7 @@ fn every_effect_is_carried_out_and_every_event_reported() {
         assert!(matches!(ask(&mut port, 0, 5, create), Reply::Basin(..)));
         assert!(node.basins().get(&basin()).is_some(), "a change is visible before the reply behind it");
         assert!(matches!(ask(&mut port, 0, 6, Op::DeleteBasin { basin: basin() }), Reply::Done));
-        node.stop();
+        drop(node);
         let checkpoint = dir.path().join("data/log/01/checkpoint");
         assert_eq!(std::fs::read(checkpoint).unwrap(), b"checkpoint");
     }
@@ -188,8 +257,8 @@ fn appends_are_found_again_by_the_other_driver() {
         let group = node.placement().group(Placement::slot(&basin(), &stream));
         (node.placement().shard(group), Target { group, stream, ..target() })
     };
-    for (round, driver) in [Driver::Glommio, Driver::Threads, Driver::Glommio].into_iter().enumerate() {
-        let node = Node::start(config(dir.path(), driver)).unwrap();
+    for (round, driver) in [Driver::Inline, Driver::Glommio, Driver::Threads].into_iter().enumerate() {
+        let node = Running::new(Node::start(config(dir.path(), driver)).unwrap());
         let mut port = node.front_port(0);
         for n in 0..STREAMS {
             let (shard, target) = to(&node, n);
@@ -233,14 +302,18 @@ const CHILD: &str = "MILLRACE_TEST_CHILD";
 fn a_failed_device_and_a_panic_end_the_process_each_with_its_own_status() {
     let Ok(what) = std::env::var(CHILD) else {
         let test = "driver::node::tests::a_failed_device_and_a_panic_end_the_process_each_with_its_own_status";
-        for driver in ["glommio", "threads"] {
+        for driver in ["inline", "glommio", "threads"] {
             assert_eq!(exit_status(test, &format!("{driver} device")), Some(super::super::EXIT_DEVICE), "{driver}");
             assert_eq!(exit_status(test, &format!("{driver} panic")), Some(super::super::EXIT_PANIC), "{driver}");
         }
         return;
     };
     let dir = tempfile::tempdir().unwrap();
-    let driver = if what.starts_with("glommio") { Driver::Glommio } else { Driver::Threads };
+    let driver = match what.split(' ').next() {
+        Some("inline") => Driver::Inline,
+        Some("glommio") => Driver::Glommio,
+        _ => Driver::Threads,
+    };
     let node = start(&config(dir.path(), driver));
     let mut port = node.front_port(0);
     let op = if what.ends_with("panic") {
