@@ -134,7 +134,9 @@ class Bystander(threading.Thread):
             started = time.monotonic()
             try:
                 answer = self.stream.append(f"bystander {self.count}", match_seq_num=self.count)
-                if answer.status != 200 or self.stream.read(tail_offset=1).status != 200:
+                if answer.status == 200:
+                    answer = self.stream.read(tail_offset=1)
+                if answer.status != 200:
                     self.problem = answer
                 self.count += 1
             except Exception as problem:
