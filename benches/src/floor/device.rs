@@ -73,6 +73,17 @@ impl Device {
         Ok(SyncedWrites { p50_us: summary.p50_us, per_second: summary.count as f64 / seconds })
     }
 
+    /// One synced write at each call, as a server without anything around it would make them.
+    pub(crate) fn lone_write(&self, write_bytes: usize) -> impl FnMut() -> io::Result<()> + Send {
+        let mut buffer = Aligned::new(write_bytes);
+        let mut at = 0;
+        move || {
+            write_all(&self.file, buffer.bytes_mut(), at)?;
+            at = (at + write_bytes as u64) % self.file_bytes;
+            rustix::fs::fdatasync(&self.file).map_err(io::Error::from)
+        }
+    }
+
     /// MiB/s of reading the file from its start to its end, over and over, a few chunks ahead.
     pub(crate) fn sequential_read(&self, duration: Duration) -> io::Result<f64> {
         let begin = Instant::now();

@@ -7,13 +7,18 @@ use std::time::{Duration, Instant};
 
 use crate::stats::{Latencies, LatencySummary};
 
-/// Sends `request_bytes` and waits for `answer_bytes`, again and again.
-pub(crate) fn round_trip(request_bytes: usize, answer_bytes: usize, duration: Duration) -> io::Result<LatencySummary> {
+/// Sends `request_bytes` and waits for `answer_bytes`, again and again. The other side does `work` in between.
+pub(crate) fn round_trip(
+    request_bytes: usize,
+    answer_bytes: usize,
+    duration: Duration,
+    mut work: impl FnMut() -> io::Result<()> + Send,
+) -> io::Result<LatencySummary> {
     let (mut client, mut server) = pair()?;
     thread::scope(|scope| {
         scope.spawn(move || {
             let (mut request, answer) = (vec![0; request_bytes], vec![0; answer_bytes]);
-            while server.read_exact(&mut request).is_ok() && server.write_all(&answer).is_ok() {}
+            while server.read_exact(&mut request).is_ok() && work().is_ok() && server.write_all(&answer).is_ok() {}
         });
         let (request, mut answer) = (vec![0; request_bytes], vec![0; answer_bytes]);
         let ends = Instant::now() + duration;

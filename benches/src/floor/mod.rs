@@ -56,9 +56,14 @@ impl Floors {
             FloorKind::None => Ok(None),
             FloorKind::SyncAndRoundTrip => {
                 let sync = self.device.synced_writes(4 << 10, 1, self.duration)?;
-                let trip = loopback::round_trip(1 << 10, 100, self.duration / 2)?;
-                let what =
-                    format!("4 KiB write+fdatasync p50 {:.0} us + round trip p50 {:.0} us", sync.p50_us, trip.p50_us);
+                let trip = loopback::round_trip(1 << 10, 100, self.duration / 2, || Ok(()))?;
+                let write = self.device.lone_write(4 << 10);
+                let bare = loopback::round_trip(1 << 10, 100, self.duration / 2, write)?;
+                let what = format!(
+                    "4 KiB write+fdatasync p50 {:.0} us + round trip p50 {:.0} us, each in a tight loop; \
+                     one bare thread that reads 1 KiB, writes, syncs and answers: p50 {:.0} us",
+                    sync.p50_us, trip.p50_us, bare.p50_us
+                );
                 floor(what, sync.p50_us + trip.p50_us, "us")
             }
             FloorKind::Syncs { depth } => {
