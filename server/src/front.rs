@@ -68,11 +68,7 @@ async fn serve(seed: Seed, settings: &Settings) -> std::io::Result<()> {
         metrics,
     });
     let store = front.store.clone();
-    vital("pump", async move {
-        if let Err(error) = store.pump().await {
-            tracing::error!("a front cannot hear its shards: {error}");
-        }
-    });
+    vital("pump", async move { store.pump().await });
     let sweeping = Rc::clone(&front);
     vital("sweep", async move {
         let sessions = Rc::clone(&sweeping.sessions);

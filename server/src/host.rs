@@ -46,7 +46,7 @@ impl Host {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let until = match self.shard.rest() {
+        let until = match self.shard.rest(cx.waker()) {
             HostedRest::None => {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;

@@ -15,6 +15,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+/// Extents of all sizes come and go with every commit; the system's allocator asks the kernel for each (docs/performance.md).
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// A durable stream store that speaks the S2 API.
 #[derive(Debug, Parser)]
 #[command(version, arg_required_else_help = true)]

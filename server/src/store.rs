@@ -13,8 +13,6 @@ use std::time::Duration;
 use engine::driver::FrontPort;
 use engine::event::{Op, Reply, SessionId};
 use model::{Failure, ShardId, Unavailable};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 /// A front's way to its shards. Clones are the same.
 #[derive(Clone)]
@@ -117,16 +115,7 @@ impl Store {
     }
 
     /// Carries requests and answers, for as long as it is polled.
-    ///
-    /// # Errors
-    /// When the eventfd cannot be watched.
-    pub(crate) async fn pump(&self) -> std::io::Result<()> {
-        let fd = self.0.port.borrow().eventfd().try_clone_to_owned()?;
-        #[expect(
-            deprecated,
-            reason = "its successor is unsafe, for types whose descriptor may change; OwnedFd's does not"
-        )]
-        let woken = AsyncFd::with_interest(fd, Interest::READABLE)?;
+    pub(crate) async fn pump(&self) {
         let mut ready = Vec::new();
         let mut asleep = false;
         let mut retry = Box::pin(tokio::time::sleep(Duration::ZERO));
@@ -136,12 +125,7 @@ impl Store {
                 none => *none = Some(cx.waker().clone()),
             }
             if asleep {
-                match woken.poll_read_ready(cx) {
-                    Poll::Ready(Ok(mut guard)) => guard.clear_ready(),
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                    Poll::Pending => {}
-                }
-                self.0.port.borrow().awake();
+                self.0.port.borrow().awake_task();
                 asleep = false;
             }
             if self.turn(&mut ready) > 0 {
@@ -158,19 +142,11 @@ impl Store {
                     self.0.room.take().into_iter().for_each(Waker::wake);
                 }
             }
-            if !self.0.port.borrow_mut().prepare_sleep() {
+            asleep = self.0.port.borrow_mut().prepare_sleep_of(cx.waker());
+            if !asleep {
                 cx.waker().wake_by_ref();
-                return Poll::Pending;
             }
-            asleep = true;
-            loop {
-                match woken.poll_read_ready(cx) {
-                    // Readiness of an earlier wake: `awake` has emptied the eventfd since.
-                    Poll::Ready(Ok(mut guard)) => guard.clear_ready(),
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                    Poll::Pending => return Poll::Pending,
-                }
-            }
+            Poll::Pending
         })
         .await
     }

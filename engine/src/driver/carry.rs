@@ -84,6 +84,10 @@ pub(super) struct Carrier<M, D> {
     wake_shards: Vec<bool>,
     /// The lane to begin with, so that no front is always first.
     first_lane: usize,
+    /// Requests taken since the last write was handed out.
+    requests_since_write: usize,
+    /// See [`Carrier::writes_here`].
+    write_here_requests_max: usize,
     drain_told: bool,
     shown_us: u64,
 }
@@ -106,10 +110,18 @@ impl<M: Machine, D: Device> Carrier<M, D> {
             wake_fronts: vec![false; fronts_count],
             wake_shards: vec![false; shards_count],
             first_lane: 0,
+            requests_since_write: 0,
+            write_here_requests_max: usize::MAX,
             drain_told: false,
             shown_us: 0,
             seat,
         }
+    }
+
+    /// Makes writes on this thread only for so many requests: a thread that also serves connections does better to go on
+    /// with the others.
+    pub(super) const fn write_here_for(&mut self, requests_max: usize) {
+        self.write_here_requests_max = requests_max;
     }
 
     /// Lets the machine begin. Once, before the first burst.
@@ -226,6 +238,7 @@ impl<M: Machine, D: Device> Carrier<M, D> {
             }
         }
         self.first_lane = (self.first_lane + 1) % lanes.len().max(1);
+        self.requests_since_write += taken;
         taken > 0
     }
 
@@ -239,7 +252,11 @@ impl<M: Machine, D: Device> Carrier<M, D> {
         for (front, token) in std::mem::take(&mut self.cancelled) {
             self.answer(front, Answer::FollowOver(token));
         }
-        if self.writes_here() {
+        let writes_here = self.writes_here();
+        if !self.writes.is_empty() {
+            self.requests_since_write = 0;
+        }
+        if writes_here {
             // Whoever was answered need not wait for the device.
             self.wake();
             for write in self.writes.drain(..) {
@@ -257,10 +274,11 @@ impl<M: Machine, D: Device> Carrier<M, D> {
     /// Whether the writes of this burst are made on this thread instead of by the device.
     ///
     /// A write of its own thread saves two thread switches, and costs that nothing else is done meanwhile. So: one small
-    /// write, nothing under way, nobody waiting to be heard.
+    /// write, for few requests, nothing under way, nobody waiting to be heard.
     fn writes_here(&self) -> bool {
         self.writes.len() == 1
             && self.writes[0].bytes.len() <= self.seat.shared.write_here_bytes_max
+            && self.requests_since_write <= self.write_here_requests_max
             && self.device.in_flight() == 0
             && !self.seat.inbox().has_requests()
     }

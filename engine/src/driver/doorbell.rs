@@ -1,4 +1,4 @@
-//! Wakes a thread that sleeps on an eventfd, and costs a busy one nothing.
+//! Wakes a thread that sleeps on an eventfd, or a task of it, and costs a busy one nothing.
 //!
 //! Promise: no wake is lost. The sleeper announces itself and then looks at its queues once more; the one that wakes it
 //! fills the queue and then looks for the announcement. Between a store and a load of each side stands a full fence, so
@@ -6,6 +6,8 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::{Mutex, PoisonError};
+use std::task::Waker;
 
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
@@ -15,19 +17,33 @@ use rustix::io::Errno;
 pub(super) struct Doorbell {
     fd: OwnedFd,
     sleeping: AtomicBool,
+    /// Whom to wake instead of signalling the eventfd: a task of an async runtime, for whose own thread that is no system
+    /// call.
+    task: Mutex<Option<Waker>>,
 }
 
 impl Doorbell {
     pub(super) fn new() -> std::io::Result<Self> {
         let fd = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
-        Ok(Self { fd, sleeping: AtomicBool::new(false) })
+        Ok(Self { fd, sleeping: AtomicBool::new(false), task: Mutex::new(None) })
     }
 
     /// Called after something was put into a queue of the sleeper. A system call only when it sleeps.
     pub(super) fn ring(&self) {
         fence(Ordering::SeqCst);
         if self.sleeping.load(Ordering::Relaxed) && self.sleeping.swap(false, Ordering::AcqRel) {
-            self.signal();
+            match &*self.task.lock().unwrap_or_else(PoisonError::into_inner) {
+                Some(task) => task.wake_by_ref(),
+                None => self.signal(),
+            }
+        }
+    }
+
+    /// Says which task sleeps, from the next [`Doorbell::announce_sleep`] on.
+    pub(super) fn sleeper(&self, task: &Waker) {
+        match &mut *self.task.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(known) => known.clone_from(task),
+            none => *none = Some(task.clone()),
         }
     }
 

@@ -1,12 +1,13 @@
 //! Runs a shard on its front's own thread: no hop between the connection and the log (docs/adr/0002).
 //!
 //! The front's runtime polls a [`RunningShard`] like any task: while [`RunningShard::burst`] finds work it is called again;
-//! then [`RunningShard::rest`] says until when to sleep on [`RunningShard::eventfd`]. Whatever comes from other threads, from
-//! the device and from the fronts (this thread's as well) rings that one eventfd.
+//! then [`RunningShard::rest`] says until when to sleep. Whatever comes from fronts (this thread's as well), other shards and
+//! helpers wakes the task; the ends of device work make [`RunningShard::eventfd`] readable.
 
 use std::fmt::{Debug, Formatter, Result};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
+use std::task::Waker;
 
 use model::ShardId;
 
@@ -108,8 +109,10 @@ impl RunningShard {
     }
 
     /// Called after a burst without work. Unless it returns [`HostedRest::None`], call [`RunningShard::woken`] after the rest.
-    pub fn rest(&mut self) -> HostedRest {
+    /// `task` is woken when something comes, but for the end of device work, which makes the eventfd readable.
+    pub fn rest(&mut self, task: &Waker) -> HostedRest {
         let _guard = StopOnPanic;
+        self.seat.inbox().doorbell.sleeper(task);
         match self.run.rest() {
             Rest::None => HostedRest::None,
             Rest::Until(at_us) => HostedRest::Until(at_us),
@@ -125,7 +128,7 @@ impl RunningShard {
         self.run.woken();
     }
 
-    /// Readable when something came during a rest. It does not block.
+    /// Readable when device work ended during a rest. It does not block.
     #[must_use]
     pub fn eventfd(&self) -> BorrowedFd<'_> {
         self.seat.inbox().doorbell.as_fd()
@@ -153,11 +156,16 @@ fn build<M: Machine + 'static>(
     if has_ring {
         let ring = LogRing::new(inbox.doorbell.as_fd(), durability).map_err(failed())?;
         let mut carrier = Carrier::new(machine, ring, files, housekeeper, seat.clone());
+        carrier.write_here_for(LONE_REQUESTS_MAX);
         carrier.start();
         return Ok(Box::new(carrier));
     }
     let helpers = HelperThreads::start(Arc::clone(inbox), durability).map_err(failed())?;
     let mut carrier = Carrier::new(machine, helpers, files, housekeeper, seat.clone());
+    carrier.write_here_for(LONE_REQUESTS_MAX);
     carrier.start();
     Ok(Box::new(carrier))
 }
+
+/// A front writes by itself only for a request that came alone: then nobody else waits for the front.
+const LONE_REQUESTS_MAX: usize = 1;

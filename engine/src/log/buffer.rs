@@ -4,7 +4,7 @@
 //! back to the pool it came from.
 #![allow(unsafe_code)]
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc, alloc_zeroed, dealloc, handle_alloc_error};
 use std::fmt;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -45,12 +45,20 @@ impl AlignedBuf {
         Self { ptr, capacity, home: None }
     }
 
-    /// Aligned memory that begins with a copy of `bytes`.
+    /// Aligned memory that holds a copy of `bytes`.
+    ///
+    /// # Panics
+    /// When `bytes` is not whole blocks long.
     #[must_use]
     pub fn copy_of(bytes: &[u8]) -> Self {
-        let mut buf = Self::zeroed(bytes.len());
-        buf.as_mut_slice()[..bytes.len()].copy_from_slice(bytes);
-        buf
+        let capacity = bytes.len();
+        assert!(capacity > 0 && capacity.is_multiple_of(BLOCK_BYTES), "an extent is whole blocks long");
+        // SAFETY: the layout has a size above 0.
+        let raw = unsafe { alloc(layout(capacity)) };
+        let Some(ptr) = NonNull::new(raw) else { handle_alloc_error(layout(capacity)) };
+        // SAFETY: both are `capacity` bytes long, and the new memory is nobody else's. All of it is initialised by this.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), ptr.as_ptr(), capacity) };
+        Self { ptr, capacity, home: None }
     }
 
     /// Bytes it holds.
