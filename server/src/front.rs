@@ -12,7 +12,7 @@ use tokio::runtime::LocalOptions;
 use tokio::sync::watch;
 
 use crate::host;
-use crate::http::limits::Budget;
+use crate::http::limits::Budgets;
 use crate::http::session::Sessions;
 use crate::http::watch::Watch;
 use crate::http::{Front, Phase, listen};
@@ -62,7 +62,7 @@ async fn serve(seed: Seed, settings: &Settings) -> std::io::Result<()> {
         scrape,
         watch: Rc::new(Watch::new(Arc::clone(&metrics))),
         sessions: Rc::new(Sessions::new(settings.sessions_max, Arc::clone(&metrics))),
-        budget: Rc::new(Budget::new(settings.front_bytes_max.as_usize(), Arc::clone(&metrics))),
+        budgets: Budgets::new(settings.front_bytes_max.as_usize(), &metrics),
         cors: !settings.no_cors,
         phase: std::cell::Cell::new(Phase::Serving),
         metrics,

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use crate::metrics::FrontMetrics;
 use crate::router::Router;
 use crate::store::Store;
-use limits::Budget;
+use limits::Budgets;
 use session::Sessions;
 use watch::Watch;
 
@@ -53,7 +53,7 @@ pub(crate) struct Front {
     /// Open sessions.
     pub(crate) sessions: Rc<Sessions>,
     /// Memory for bodies and for batches on their way.
-    pub(crate) budget: Rc<Budget>,
+    pub(crate) budgets: Budgets,
     /// Whether CORS headers are sent.
     pub(crate) cors: bool,
     /// How far this front is on its way out.

@@ -60,7 +60,8 @@ pub(crate) fn serve(loaded: &Loaded) -> ExitCode {
             return refuse(EXIT_ADDRESS, &format!("cannot listen on {}: {error}", settings.listen));
         }
     };
-    let node = match Node::start(node_config(settings)) {
+    let config = NodeConfig { accept_data_loss: loaded.accept_data_loss, ..node_config(settings) };
+    let node = match Node::start(config) {
         Ok(node) => Arc::new(node),
         Err(error) => return refuse(start_status(&error), &start_text(&error)),
     };

@@ -119,6 +119,10 @@ struct Extra {
     /// Print every setting and where it came from, then exit
     #[arg(long)]
     print_config: bool,
+    /// Start on a damaged log and cut it before the damage: everything from there on is lost. For one start only, so it is
+    /// neither a variable nor a key of the file
+    #[arg(long)]
+    accept_data_loss: bool,
 }
 
 impl FromArgMatches for ServeArgs {
@@ -155,6 +159,8 @@ pub(crate) struct Loaded {
     pub(crate) shown: Vec<Shown>,
     /// Whether to print and exit.
     pub(crate) print_config: bool,
+    /// Whether a damaged log is cut before the damage.
+    pub(crate) accept_data_loss: bool,
 }
 
 impl ServeArgs {
@@ -172,7 +178,8 @@ impl ServeArgs {
             let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
             settings.fronts = u16::try_from(cores.div_ceil(2)).unwrap_or(u16::MAX);
         }
-        Ok(Loaded { settings, shown, print_config: self.extra.print_config })
+        let Extra { print_config, accept_data_loss, .. } = self.extra;
+        Ok(Loaded { settings, shown, print_config, accept_data_loss })
     }
 }
 

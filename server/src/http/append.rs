@@ -55,7 +55,7 @@ pub(crate) async fn append(
         Wire::Proto => BodyLimit { bytes_max: PROTO_BYTES_MAX, code: Code::BadProto },
     };
     // The body is read before anything is refused, so that the connection stays usable.
-    let body = read_body(&front.budget, connection, body, encoding.clone().unwrap_or_default(), limit).await?;
+    let body = read_body(&front.budgets.bodies, connection, body, encoding.clone().unwrap_or_default(), limit).await?;
     encoding?;
     let (basin, stream) = stream?;
     check_encryption_key(headers)?;

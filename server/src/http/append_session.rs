@@ -145,7 +145,7 @@ impl AppendSession {
         self.in_flight.is_empty()
             || (self.in_flight.len() < IN_FLIGHT_MAX
                 && self.in_flight_bytes < IN_FLIGHT_BYTES_MAX
-                && self.front.budget.has_room())
+                && self.front.budgets.bodies.has_room())
     }
 
     fn append(&mut self, payload: Bytes, cx: &Context<'_>) {
@@ -154,7 +154,8 @@ impl AppendSession {
             Ok(input) => input,
             Err(error) => return self.end_with(bad_frame(error)),
         };
-        let inputs = Inputs { metered_bytes: batch.metered_bytes().into(), _reserved: self.front.budget.take(bytes) };
+        let inputs =
+            Inputs { metered_bytes: batch.metered_bytes().into(), _reserved: self.front.budgets.bodies.take(bytes) };
         let op = Op::Append(Append {
             target: self.target.clone(),
             batch,

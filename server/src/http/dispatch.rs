@@ -129,7 +129,7 @@ async fn control(
         Bytes::new()
     } else {
         let limit = BodyLimit { bytes_max: CONTROL_BYTES_MAX, code: Code::BadJson };
-        read_body(&front.budget, connection, body, encoding, limit).await?.bytes
+        read_body(&front.budgets.bodies, connection, body, encoding, limit).await?.bytes
     };
     let basin = || front.router.basin(&parts.headers, parts.uri.authority().map(http::uri::Authority::as_str));
     let request = Request { front, parts, body };

@@ -1,11 +1,12 @@
-//! What a request may bring: its body is bounded before it is buffered, and all bodies of a front together.
+//! What a request may bring and what a reader may hold: a body is bounded before it is buffered, and what all of a front
+//! hold together is bounded by kind, so that slow readers take nothing from those who append or read a little.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use api::compression::Decompressor;
@@ -30,13 +31,32 @@ const DRAIN_BYTES_MAX: usize = 64 << 20;
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(5);
 /// A whole body has to come within this time, however steady its drip.
 const BODY_TIME_MAX: Duration = Duration::from_secs(120);
-/// What a client is told to wait when the memory for bodies is used up.
+/// What a client is told to wait when the memory for what it asks is used up.
 const RETRY_AFTER_MS: u32 = 100;
+/// How long a read waits for memory before it is answered so.
+const ROOM_WAIT_MAX: Duration = Duration::from_secs(2);
 
-/// Memory of one front for request bodies and for batches on their way to readers.
-///
-/// Full: unary requests and new reads are answered 429, append sessions read nothing more, read sessions wait for those
-/// that are being sent.
+/// The memory of one front, by what it is for.
+pub(crate) struct Budgets {
+    /// Request bodies, and what append sessions have under way: half. Full: a unary request is answered 429, an append
+    /// session reads on when what it has under way is durable.
+    pub(crate) bodies: Rc<Budget>,
+    /// Answers of unary reads: an eighth. Full: a read waits a moment, then it is answered 429.
+    pub(crate) answers: Rc<Budget>,
+    /// Batches on their way to read sessions: the rest. Full: sessions wait for those that are being sent.
+    pub(crate) sessions: Rc<Budget>,
+}
+
+impl Budgets {
+    /// Splits `bytes_max`.
+    #[must_use]
+    pub(crate) fn new(bytes_max: usize, metrics: &Arc<FrontMetrics>) -> Self {
+        let part = |eighths: usize| Rc::new(Budget::new(bytes_max / 8 * eighths, Arc::clone(metrics)));
+        Self { bodies: part(4), answers: part(1), sessions: part(3) }
+    }
+}
+
+/// Memory of one front for one purpose.
 pub(crate) struct Budget {
     bytes_max: usize,
     used: Cell<usize>,
@@ -71,6 +91,24 @@ impl Budget {
         self.reserve(bytes).ok_or_else(|| Failure::from(Unavailable::Busy { retry_after_ms: RETRY_AFTER_MS }).into())
     }
 
+    /// Takes `bytes`, and waits a moment for them.
+    ///
+    /// # Errors
+    /// 429 when they are still not there.
+    pub(crate) async fn reserve_soon(self: &Rc<Self>, bytes: usize) -> Result<Reserved, ApiError> {
+        if let Some(reserved) = self.reserve(bytes) {
+            return Ok(reserved);
+        }
+        let room = poll_fn(|cx| match self.reserve(bytes) {
+            Some(reserved) => Poll::Ready(reserved),
+            None => {
+                self.wait_for_room(cx);
+                Poll::Pending
+            }
+        });
+        tokio::time::timeout(ROOM_WAIT_MAX, room).await.or_else(|_| self.reserve_or_busy(bytes))
+    }
+
     /// Wakes the caller when something was given back.
     pub(crate) fn wait_for_room(&self, cx: &Context<'_>) {
         self.waiting.borrow_mut().push(cx.waker().clone());
@@ -89,6 +127,10 @@ impl Budget {
     }
 
     fn give_back(&self, bytes: usize) {
+        // Whoever waits and tries again in vain must not wake itself.
+        if bytes == 0 {
+            return;
+        }
         self.used.set(self.used.get() - bytes);
         self.metrics.buffered_bytes.sub(bytes as u64);
         self.waiting.take().into_iter().for_each(Waker::wake);
@@ -277,5 +319,18 @@ mod tests {
         drop((first, over));
         assert_eq!(metrics.buffered_bytes.get(), 0);
         assert!(budget.reserve(100).is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_read_waits_for_memory_but_not_for_ever() {
+        let budget = Rc::new(Budget::new(100, Arc::default()));
+        let all = budget.reserve(100).expect("there is room");
+        assert!(budget.reserve_soon(1).await.is_err());
+        let give_back = async {
+            tokio::time::sleep(ROOM_WAIT_MAX / 2).await;
+            drop(all);
+        };
+        let (got, ()) = tokio::join!(budget.reserve_soon(100), give_back);
+        assert!(got.is_ok());
     }
 }

@@ -89,7 +89,7 @@ pub(crate) async fn read(
     };
     let place_at = (opened.shard, opened.target);
     let limits = (opened.limits, wait);
-    let cursor = Cursor::new(&front.store, &front.budget, place_at, limits, opened.first, connection.id());
+    let cursor = Cursor::new(&front.store, &front.budgets.sessions, place_at, limits, opened.first, connection.id());
     let session = ReadSession::new(front, place, cursor, wire);
     Ok((route::READ_SESSION_ROW, answer::streaming(content_type, Kind::Read(Box::new(session)))))
 }
@@ -118,7 +118,8 @@ async fn open(
     let clamp = query.clamp || query.wants_nothing();
     let may_follow = query.may_follow() || query.wants_nothing();
     let read = Read { target: target.clone(), create, start, clamp, may_follow, limits };
-    let reserved = front.budget.reserve_or_busy(batches << 20)?;
+    let budget = if batches == 1 { &front.budgets.answers } else { &front.budgets.sessions };
+    let reserved = budget.reserve_soon(batches << 20).await?;
     let first = read_reply(front.store.ask(shard, Op::Read(read)).await?);
     let target = Target { incarnation: Some(first.stream), ..target };
     Ok(Opened { shard, target, query, limits, first: (reserved, first) })
