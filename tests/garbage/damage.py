@@ -8,6 +8,7 @@ import random
 import re
 import shutil
 import subprocess
+import sys
 import time
 
 import raw_http
@@ -38,6 +39,7 @@ def checks(folder, options):
     rng = random.Random(f"{options.seed} damage")
     for part in (0.2, 0.5, 0.8):
         yield f"a flipped byte {part:.0%} into the log is refused", lambda part=part: Damaged(original, "flip").flip_in_log(part)
+    yield "a damaged log starts with --accept-data-loss, up to the damage", lambda: Damaged(original, "accept").accept_loss()
     yield "a torn last extent is cut off", lambda: Damaged(original, "torn").tear_last_sector()
     yield "a segment file cut short is refused, or read up to there", lambda: Damaged(original, "short").cut_last_segment()
     yield "a missing segment in the middle is refused", lambda: Damaged(original, "missing").remove_middle_segment()
@@ -142,6 +144,19 @@ class Damaged:
         self.server.spawn()
         expect_refusal(self.server, path.name)
         return f"{path.name} at {at} of {end}"
+
+    def accept_loss(self):
+        """After a refusal: the way out that the message names. What comes before the damage is there, now and from then on."""
+        self.flip_in_log(0.5)
+        with Millrace(self.data, self.original.driver, [*ARGUMENTS, "--accept-data-loss"]) as server:
+            said = self.check_prefix(server, missing_max=sys.maxsize)
+            kept = [read(server, self.original.basin_name, name) for name in ("one", "two")]
+        if not any(kept):
+            raise Failure("nothing at all is left")
+        with self.server as server:
+            if [read(server, self.original.basin_name, name) for name in ("one", "two")] != kept:
+                raise Failure("the next start finds something else")
+        return said
 
     def tear_last_sector(self):
         path, end = last_written(log_segments(self.data))
