@@ -7,11 +7,11 @@ use bytes::Bytes;
 use model::{BasinId, Failure, Position, ShardId, Unavailable};
 
 use super::carry::Machine;
-use super::files::AlignedBytes;
 use crate::event::{
     BasinChange, BasinInfo, CheckpointPart, Effect, Effects, Event, LogReadId, Now, Op, Provision, Reply, ReplyTo,
     ShardMessage,
 };
+use crate::log::buffer::AlignedBuf;
 use crate::log::{Lsn, SegmentNo};
 use crate::shard::{LogImage, Recovered, RecoveryError, ShardConfig, ShardStats};
 
@@ -110,11 +110,11 @@ impl Clerk {
         if self.in_flight.contains_key(&lsn) {
             return;
         }
-        let mut extent = AlignedBytes::zeroed(bytes);
+        let mut extent = AlignedBuf::zeroed(bytes);
         for (block, memory) in (self.next_offset / 4096..).zip(extent.as_mut_slice().chunks_mut(4096)) {
             memory.fill(u8::try_from(block % 251).unwrap());
         }
-        let bytes = extent.into_bytes();
+        let bytes = Bytes::from_owner(extent);
         effects.push(Effect::WriteExtent { lsn, segment: SegmentNo(1), offset: lsn.0, bytes: bytes.clone() });
         self.next_offset += bytes.len() as u64;
         self.in_flight.insert(lsn, self.pending.drain(..).map(|(to, _)| to).collect());

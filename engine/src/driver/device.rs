@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use rustix::fs::OFlags;
 use rustix::io::{ReadWriteFlags, pwritev2};
 
-use super::files::{AlignedBytes, IO_ALIGN_BYTES};
+use super::files::IO_ALIGN_BYTES;
+use crate::log::buffer::AlignedBuf;
 
 /// How an extent becomes durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,7 +104,7 @@ pub fn probe_device(dir: &Path) -> io::Result<DeviceProbe> {
 /// Whether `O_DIRECT` works, and both medians.
 fn measure(path: &Path) -> io::Result<(bool, u64, u64)> {
     let (file, direct) = open_scratch(path)?;
-    let block = AlignedBytes::zeroed(IO_ALIGN_BYTES * PROBE_BLOCKS_COUNT);
+    let block = AlignedBuf::zeroed(IO_ALIGN_BYTES * PROBE_BLOCKS_COUNT);
     // Written all over first: what is measured shall be an overwrite, as in a log segment.
     file.write_all_at(block.as_slice(), 0)?;
     file.sync_all()?;

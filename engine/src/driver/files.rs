@@ -8,7 +8,6 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use model::ShardId;
 use rustix::fs::OFlags;
 
@@ -123,57 +122,9 @@ impl SegmentFiles {
 /// Open segment files per shard.
 const FILES_OPEN_MAX: usize = 128;
 
-/// Zeroed memory whose address is a multiple of [`IO_ALIGN_BYTES`].
-#[derive(Debug)]
-pub(super) struct AlignedBytes {
-    memory: Vec<u8>,
-    /// Invariant: `start + len <= memory.len()`, and `memory[start]` is aligned.
-    start: usize,
-    len: usize,
-}
-
-impl AlignedBytes {
-    pub(super) fn zeroed(len: usize) -> Self {
-        let memory = vec![0; len + IO_ALIGN_BYTES - 1];
-        let start = memory.as_ptr().align_offset(IO_ALIGN_BYTES);
-        assert!(start < IO_ALIGN_BYTES, "memory can be aligned");
-        Self { memory, start, len }
-    }
-
-    pub(super) fn as_slice(&self) -> &[u8] {
-        &self.memory[self.start..self.start + self.len]
-    }
-
-    pub(super) fn as_mut_slice(&mut self) -> &mut [u8] {
-        &mut self.memory[self.start..self.start + self.len]
-    }
-
-    /// The bytes, without a copy.
-    pub(super) fn into_bytes(self) -> Bytes {
-        Bytes::from_owner(self)
-    }
-}
-
-impl AsRef<[u8]> for AlignedBytes {
-    fn as_ref(&self) -> &[u8] {
-        self.as_slice()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn aligned_memory_is_aligned_and_stays_where_it_is() {
-        for len in [1, 4096, 1 << 20] {
-            let memory = AlignedBytes::zeroed(len);
-            let address = memory.as_slice().as_ptr();
-            assert_eq!(address.align_offset(IO_ALIGN_BYTES), 0);
-            let bytes = memory.into_bytes();
-            assert_eq!((bytes.as_ptr(), bytes.len()), (address, len));
-        }
-    }
 
     #[test]
     fn names_of_segments_are_read_back() {

@@ -20,11 +20,12 @@ use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use rustix::fs::FallocateFlags;
 
-use super::files::{AlignedBytes, LogDir, open_log_file};
+use super::files::{LogDir, open_log_file};
 use super::guard::StopOnPanic;
 use super::mailbox::Inbox;
 use super::transfer::Completion;
 use crate::event::{CheckpointPart, Event};
+use crate::log::buffer::AlignedBuf;
 use crate::log::{Lsn, SegmentNo};
 
 /// Something to do.
@@ -152,7 +153,7 @@ impl Rooms {
         if recycled.is_none() {
             self.write_zeros(&file, segment)?;
         }
-        let mut aligned = AlignedBytes::zeroed(header.len());
+        let mut aligned = AlignedBuf::zeroed(header.len());
         aligned.as_mut_slice().copy_from_slice(header);
         file.write_all_at(aligned.as_slice(), 0)?;
         file.sync_all()?;
@@ -168,7 +169,7 @@ impl Rooms {
         }
         // All of the space at once: it is one piece then, and too little space shows before any work is done.
         rustix::fs::fallocate(file.as_fd(), FallocateFlags::empty(), 0, self.segment_bytes)?;
-        let zeros = AlignedBytes::zeroed(ZEROS_BYTES);
+        let zeros = AlignedBuf::zeroed(ZEROS_BYTES);
         let mut offset = 0;
         while offset < self.segment_bytes {
             if self.inbox.stop.load(Ordering::Acquire) {

@@ -280,8 +280,9 @@ mod tests {
 
     use super::*;
     use crate::driver::doorbell::Doorbell;
-    use crate::driver::files::{AlignedBytes, LogDir, SegmentFile, SegmentFiles};
+    use crate::driver::files::{LogDir, SegmentFile, SegmentFiles};
     use crate::event::LogReadId;
+    use crate::log::buffer::AlignedBuf;
     use crate::log::{Lsn, SegmentNo};
 
     const SEGMENT_BYTES: u64 = 1 << 20;
@@ -294,9 +295,9 @@ mod tests {
     }
 
     fn extent(fill: u8, blocks: usize) -> Bytes {
-        let mut memory = AlignedBytes::zeroed(blocks * 4096);
+        let mut memory = AlignedBuf::zeroed(blocks * 4096);
         memory.as_mut_slice().fill(fill);
-        memory.into_bytes()
+        Bytes::from_owner(memory)
     }
 
     /// Waits for `count` ends, by the doorbell alone.
@@ -383,7 +384,7 @@ mod tests {
         ring.write(ExtentWrite { lsn: Lsn(0), file: Arc::clone(&file), offset: 0, bytes: extent(9, 1) });
         ring.submit();
         drop(ring);
-        let mut first = AlignedBytes::zeroed(4096);
+        let mut first = AlignedBuf::zeroed(4096);
         file.file.read_exact_at(first.as_mut_slice(), 0).unwrap();
         assert_eq!(first.as_slice(), extent(9, 1));
     }

@@ -8,9 +8,10 @@ use bytes::Bytes;
 use rustix::io::{Errno, ReadWriteFlags, pwritev2};
 
 use super::device::DurabilityOp;
-use super::files::{AlignedBytes, IO_ALIGN_BYTES, SegmentFile};
+use super::files::{IO_ALIGN_BYTES, SegmentFile};
 use crate::event::{Event, LogReadId};
 use crate::log::Lsn;
+use crate::log::buffer::AlignedBuf;
 
 /// How work that was given to the device or to the housekeeper ended.
 #[derive(Debug)]
@@ -72,14 +73,14 @@ pub(super) struct LogRead {
     pub(super) id: LogReadId,
     pub(super) file: Arc<SegmentFile>,
     pub(super) offset: u64,
-    pub(super) memory: AlignedBytes,
+    pub(super) memory: AlignedBuf,
 }
 
 impl LogRead {
     pub(super) fn new(id: LogReadId, file: Arc<SegmentFile>, offset: u64, len: u32) -> Self {
         let len = usize::try_from(len).expect("32 bits fit");
         assert!(len > 0 && len.is_multiple_of(IO_ALIGN_BYTES), "reads are whole blocks");
-        Self { id, file, offset, memory: AlignedBytes::zeroed(len) }
+        Self { id, file, offset, memory: AlignedBuf::zeroed(len) }
     }
 
     /// Reads on the calling thread.
@@ -92,7 +93,7 @@ impl LogRead {
     pub(super) fn ended(self, read: io::Result<()>) -> Completion {
         let place = format!("at {} of {}", self.offset, self.file.path.display());
         let result = match read {
-            Ok(()) => Ok(self.memory.into_bytes()),
+            Ok(()) => Ok(Bytes::from_owner(self.memory)),
             Err(error) => Err(format!("read {} bytes {place}: {error}", self.memory.as_slice().len())),
         };
         Completion::Event(Event::LogRead { id: self.id, result })
