@@ -77,7 +77,11 @@ impl DataDirectory {
         let shards_count = u64::from(self.recorded.placement.shards_count);
         let log_bytes_max = match log_bytes_max {
             Some(bytes) => bytes,
-            None => self.room().map_err(StartError::io("look for space in", &self.dir))? / 2,
+            None => {
+                let (free, taken) = self.room().map_err(StartError::io("look for space in", &self.dir))?;
+                // What is taken stays, however little is left beside it.
+                ((free + taken) / 2).max(taken)
+            }
         };
         let segments_max = log_bytes_max / shards_count / self.recorded.segment_bytes;
         if segments_max < SEGMENTS_MIN {
@@ -91,16 +95,16 @@ impl DataDirectory {
         Ok(segments_max)
     }
 
-    /// Bytes that are free on the file system or in the logs already.
-    fn room(&self) -> io::Result<u64> {
+    /// Bytes that are free on the file system, and bytes that the logs have taken.
+    fn room(&self) -> io::Result<(u64, u64)> {
         let space = rustix::fs::statvfs(&self.dir)?;
-        let mut room = space.f_bavail * space.f_frsize;
+        let mut taken = 0;
         for shard in 0..self.recorded.placement.shards_count {
             for entry in fs::read_dir(self.log_dir(ShardId(shard)).path())? {
-                room += entry?.metadata()?.len();
+                taken += entry?.metadata()?.len();
             }
         }
-        Ok(room)
+        Ok((space.f_bavail * space.f_frsize, taken))
     }
 
     /// Makes a shard's directory, or clears it of what a crash left unfinished.
