@@ -101,8 +101,8 @@ impl Metadata {
     /// Notes that a shard has dropped a basin's streams; returns the basin's name when it was the last.
     pub fn dropped(&mut self, basin: BasinId, shard: ShardId) -> Option<BasinName> {
         let shards = self.dropping.get_mut(&basin)?;
-        shards.remove(&shard);
-        if !shards.is_empty() {
+        // A shard may say it again. Only once does that end the basin: its name may be another's by then.
+        if !shards.remove(&shard) || !shards.is_empty() {
             return None;
         }
         self.basins.values().find(|b| b.info.id == basin).map(|b| b.info.name.clone())

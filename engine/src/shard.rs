@@ -10,6 +10,8 @@ mod append;
 mod checkpoint;
 mod control;
 mod durable;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod inspect;
 mod read;
 mod recover;
@@ -215,7 +217,10 @@ impl Shard {
 
     fn request(&mut self, now: Now, request: Request, effects: &mut Effects) {
         let room_bytes = log_bytes_max(&request.op);
-        if room_bytes > 0 && (!self.deferred.is_empty() || !self.make_room(now, room_bytes, effects)) {
+        // The end of a session stays behind its appends.
+        let keeps_order = room_bytes > 0 || matches!(request.op, Op::EndSession(_));
+        let waits = keeps_order && !self.deferred.is_empty();
+        if waits || (room_bytes > 0 && !self.make_room(now, room_bytes, effects)) {
             self.deferred.push_back(request);
             return;
         }

@@ -231,5 +231,6 @@ pub fn is_segment_of(image: &dyn LogImage, segment: SegmentNo, expected: &Segmen
         && SegmentHeader::decode(bytes).is_some_and(|header| header == SegmentHeader { segment, ..*expected })
 }
 
-/// How far behind the end extents may lie that were in flight together with the last one.
-const LOOK_AHEAD_BYTES: u64 = 32 << 20;
+/// How far behind the end extents may lie that were in flight together with the last one, and far beyond: what is found
+/// there tells damage from a torn end.
+const LOOK_AHEAD_BYTES: u64 = 128 << 20;

@@ -130,7 +130,7 @@ impl Shard {
         self.check_space(RESERVE_BYTES)?;
         let group = self.state.group(target.group).expect("the router sends a stream to the shard of its group");
         let catalog = &mut self.state.groups[group].catalog;
-        if catalog.is_dropped(target.basin_id) {
+        if catalog.is_dropped(target.basin_id) || catalog.is_dropping(target.basin_id) {
             return Err((Rejected::BasinDeleting(target.basin.clone()).into(), 0));
         }
         let id = catalog.allocate();

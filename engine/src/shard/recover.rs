@@ -61,6 +61,7 @@ impl Shard {
         let geometry = Geometry { segment_bytes: config.segment_bytes };
         let header = segment_header(&config);
         let mut segments: BTreeSet<SegmentNo> = image.segments().into_iter().collect();
+        let named = segments.clone();
         segments.retain(|segment| is_segment_of(image, *segment, &header));
         let loaded = load_checkpoint(&config, image, &segments)?;
         let (from, durable_lsn) =
@@ -72,7 +73,16 @@ impl Shard {
             Err(damage) => replayer.accept(&config, damage, image, geometry, from)?,
         };
         if let Some(contradiction) = replayer.contradiction.take() {
-            return Err(RecoveryError(format!("shard {}: {contradiction}. {WAY_OUT}", config.shard.0)));
+            return Err(RecoveryError(format!("shard {}: {contradiction}. {ONLY_WAY_OUT}", config.shard.0)));
+        }
+        // A file gets its name only with its header, so where the log may go on a file without one is damage.
+        let last = geometry.segment(Lsn(end.log.end.0.saturating_sub(1)));
+        let damaged = [last, SegmentNo(last.0 + 1)].into_iter().find(|s| named.contains(s) && !segments.contains(s));
+        if let Some(SegmentNo(no)) = damaged.filter(|_| !config.accept_data_loss) {
+            return Err(RecoveryError(format!(
+                "shard {}: segment {no:016x}.seg does not begin with its header, and the log may go on in it. {WAY_OUT}",
+                config.shard.0
+            )));
         }
         let state = replayer.finish();
         let streams_count = state.streams_count() as u64;
@@ -132,13 +142,13 @@ fn load_checkpoint(
         return match segments.first() {
             None | Some(SegmentNo(1)) => Ok(None),
             Some(first) => Err(RecoveryError(format!(
-                "shard {shard}: the checkpoint is missing and the log begins with segment {:016x}.seg. {WAY_OUT}",
+                "shard {shard}: the checkpoint is missing and the log begins with segment {:016x}.seg. {ONLY_WAY_OUT}",
                 first.0
             ))),
         };
     };
     let expected = (config.directory_id, config.shard, config.segment_bytes);
-    load(bytes, expected).map(Some).map_err(|what| RecoveryError(format!("shard {shard}: {what}. {WAY_OUT}")))
+    load(bytes, expected).map(Some).map_err(|what| RecoveryError(format!("shard {shard}: {what}. {ONLY_WAY_OUT}")))
 }
 
 /// Counts what the indices retain, and proves that it is there.
@@ -164,7 +174,7 @@ fn space_of(
                 let segment = geometry.segment(entry.lsn);
                 if !space.has(segment) {
                     return Err(RecoveryError(format!(
-                        "shard {}: segment {:016x}.seg is missing or damaged, but holds records of stream `{}` from {} on. {WAY_OUT}",
+                        "shard {}: segment {:016x}.seg is missing or damaged, but holds records of stream `{}` from {} on. {ONLY_WAY_OUT}",
                         config.shard.0, segment.0, stream.name, entry.first_seq_num
                     )));
                 }
@@ -432,7 +442,7 @@ impl LogImage for CutImage<'_> {
 }
 
 /// What the frame of a batch says; `None` when header and payload contradict each other.
-fn batch_op(frame: &FrameHeader, payload: &[u8], offset: usize) -> Option<BatchOp> {
+pub(super) fn batch_op(frame: &FrameHeader, payload: &[u8], offset: usize) -> Option<BatchOp> {
     let mut commands = Vec::new();
     if frame.flags & FLAG_COMMANDS != 0 {
         for record in StoredRecords::new(payload) {
@@ -456,6 +466,9 @@ fn batch_op(frame: &FrameHeader, payload: &[u8], offset: usize) -> Option<BatchO
 const WAY_OUT: &str = "Nothing was changed. Restore this data directory from a copy, or start once with --accept-data-loss to cut \
                        the log before the damage: everything from there on is lost, also of other streams; \
                        `millrace inspect DIR` shows what is there";
+/// Said where no cut of the log helps.
+const ONLY_WAY_OUT: &str =
+    "Nothing was changed. Restore this data directory from a copy; `millrace inspect DIR` shows what is there";
 /// Index windows at recovery: as small as live ones are at first.
 const REPLAY_WINDOW_BYTES: u32 = 256 << 10;
 /// Extents that lie behind a cut must never be taken for a continuation, whatever epoch they have.

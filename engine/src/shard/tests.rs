@@ -183,6 +183,72 @@ fn a_deleted_basin_takes_its_streams_with_it() {
 }
 
 #[test]
+fn a_basin_that_is_going_takes_nothing_more_and_the_log_says_so_in_order() {
+    let mut rig = Rig::new();
+    for i in 0..20 {
+        rig.append(&format!("s{i}"), &[b"x"]);
+    }
+    rig.ask(Op::DeleteStream { target: target("s9") });
+    assert!(matches!(rig.ask(Op::DeleteBasin { basin: basin() }), Reply::Done));
+    // Sessions have seen nothing of it yet. Their appends come before, between and behind the drops of the groups.
+    let mut tokens = Vec::new();
+    for _ in 0..4 {
+        for i in 0..20 {
+            tokens.push(rig.send(Op::Append(Append { create: None, ..append_op(&format!("s{i}"), batch(&[b"y"])) })));
+        }
+        tokens.push(rig.send(Op::DeleteStream { target: target("s3") }));
+        tokens.push(rig.send(Op::Append(append_op("new", batch(&[b"y"])))));
+        rig.now.mono_us += 700_000;
+        rig.now.wall_ms += 700;
+        rig.step(Event::Timer);
+    }
+    rig.settle();
+    let refused = tokens.iter().filter(|t| matches!(rig.replies.get(t), Some(Reply::Failed(_)))).count();
+    let done = tokens.iter().filter(|t| rig.replies.contains_key(t)).count();
+    assert!(refused >= 20 && done == tokens.len(), "{refused} of {done}");
+    rig.pass(2000);
+    let (rig, recovered) = Rig::recover(rig.disk).expect("the log contradicts nothing");
+    assert_eq!((recovered.streams_count, rig.shard.stats().streams_count), (0, 0));
+}
+
+#[test]
+fn the_end_of_a_session_stays_behind_its_appends() {
+    let mut rig = Rig::new();
+    rig.append("s", &[b"x"]);
+    let session = SessionId { front: 0, number: 1 };
+    let append = |match_seq_num| {
+        let body = vec![b'b'; 900_000];
+        Op::Append(Append { match_seq_num, session: Some(session), ..append_op("s", batch(&[&body])) })
+    };
+    // More than the device takes at once, so that the last ones wait.
+    let first: Vec<u64> = (0..20).map(|_| rig.send(append(None))).collect();
+    let failing = rig.send(append(Some(0)));
+    let behind = rig.send(append(None));
+    rig.send(Op::EndSession(session));
+    assert!(!rig.shard.deferred.is_empty(), "the test needs requests that wait");
+    rig.settle();
+    for token in first {
+        assert!(matches!(rig.replies[&token], Reply::Appended(_)), "{:?}", rig.replies[&token]);
+    }
+    for token in [failing, behind] {
+        assert!(matches!(rig.replies[&token], Reply::Failed(_)), "{:?}", rig.replies[&token]);
+    }
+    assert!(rig.shard.poisoned.is_empty(), "nobody ends this session again");
+}
+
+#[test]
+fn a_segment_without_its_header_is_damage_where_the_log_may_go_on() {
+    let mut rig = Rig::new();
+    rig.ask(Op::CreateStream { target: target("s"), spec: spec(), request_key: None });
+    let mut disk = rig.disk;
+    // No later segment tells of it.
+    disk.segments.retain(|segment, _| *segment == SegmentNo(1));
+    disk.segments.get_mut(&SegmentNo(1)).expect("the first")[5] ^= 1;
+    let refusal = Rig::recover(disk).err().expect("refused");
+    assert!(refusal.0.contains("0000000000000001.seg does not begin with its header"), "{refusal}");
+}
+
+#[test]
 fn records_expire_and_empty_streams_go() {
     let mut rig = Rig::new();
     let config = StreamConfig {

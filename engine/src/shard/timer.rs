@@ -44,7 +44,10 @@ impl Shard {
     pub(crate) fn do_chores(&mut self, now: Now, effects: &mut Effects) {
         while !self.chores.is_empty() && self.make_room(now, CONTROL_BYTES_MAX, effects) {
             match self.chores.pop_front().expect("not empty") {
-                Chore::DropBasin(group, basin) => self.stage_control(group, ControlOp::DropBasin { basin }, None),
+                Chore::DropBasin(group, basin) => {
+                    self.state.groups[group].catalog.begin_drop(basin, self.stage.ticket);
+                    self.stage_control(group, ControlOp::DropBasin { basin }, None);
+                }
                 Chore::PurgeBasin(name) => self.stage_control(0, ControlOp::PurgeBasin { name }, None),
             }
         }
@@ -67,6 +70,9 @@ impl Shard {
 
     fn do_due_stream(&mut self, now: Now, (group, id): crate::shard::append::Place) {
         let stream = self.stream((group, id));
+        if self.state.groups[group].catalog.is_dropping(stream.basin) {
+            return self.state.groups[group].catalog.set_deadline(id, 0);
+        }
         let expired = stream.expired_up_to(now_s(now));
         let is_expired = expired > stream.trim_point;
         match stream.life {

@@ -8,7 +8,7 @@ use model::config::ResolvedStreamConfig;
 use model::{BasinId, NamePrefix, StreamId, StreamName};
 
 use crate::event::StreamInfo;
-use crate::stream::state::Stream;
+use crate::stream::state::{Life, Stream};
 
 /// All streams of a group.
 ///
@@ -21,6 +21,8 @@ pub struct Catalog {
     names: BTreeMap<BasinId, BTreeMap<StreamName, u32>>,
     /// Basins that are gone: nothing is created in them again.
     dropped: BTreeSet<BasinId>,
+    /// Basins whose drop is on its way: whatever is staged behind it would find their streams gone.
+    dropping: BTreeSet<BasinId>,
     /// (seconds since the Unix epoch, place) of every stream that has a deadline.
     deadlines: BTreeSet<(u32, u32)>,
     configs: BTreeSet<Arc<ResolvedStreamConfig>>,
@@ -211,8 +213,25 @@ impl Catalog {
         slots.filter_map(|slot| self.slots[*slot as usize].as_ref().map(|s| s.id)).collect()
     }
 
+    /// Notes that the drop of a basin is on its way: its streams take nothing more.
+    pub fn begin_drop(&mut self, basin: BasinId, ticket: u64) {
+        self.dropping.insert(basin);
+        for id in self.of_basin(basin) {
+            let stream = self.get_mut(id).expect("just listed");
+            (stream.life, stream.touched) = (Life::DeletingSoon, ticket);
+            self.set_deadline(id, 0);
+        }
+    }
+
+    /// Whether the drop of a basin is on its way.
+    #[must_use]
+    pub fn is_dropping(&self, basin: BasinId) -> bool {
+        self.dropping.contains(&basin)
+    }
+
     /// Remembers that a basin is gone.
     pub fn drop_basin(&mut self, basin: BasinId) {
+        self.dropping.remove(&basin);
         self.dropped.insert(basin);
     }
 
@@ -262,7 +281,7 @@ mod tests {
         let id = catalog.allocate();
         let name = StreamName::try_from(name).expect("valid");
         let mut stream = Stream::new(id, BasinId(basin), name, Arc::default(), 0);
-        stream.life = crate::stream::state::Life::Active;
+        stream.life = Life::Active;
         catalog.insert(stream);
         id
     }
