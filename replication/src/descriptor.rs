@@ -3,7 +3,7 @@
 /// The payload of one entry: the frames of its group in one extent of the log.
 ///
 /// ```text
-/// extent_lsn u64 | frames_count u32 | payload_crc u32      little endian, 16 bytes
+/// extent u64 | frames_count u32 | frames_crc u32      little endian, 16 bytes
 /// ```
 /// Invariant: a descriptor is never persisted or acknowledged without its payload in the same extent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use engine::driver::{Driver, Node, NodeConfig, StartError, default_shards_count};
+use engine::driver::{Driver, Node, NodeConfig, StartError};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
@@ -108,8 +108,7 @@ fn node_config(settings: &Settings) -> NodeConfig {
     config.fronts = settings.fronts;
     config.segment_bytes = settings.segment_bytes.0;
     config.log_bytes_max = (settings.log_bytes_max.0 > 0).then_some(settings.log_bytes_max.0);
-    let shards_count = usize::from(shards.unwrap_or_else(default_shards_count));
-    config.limits.cache_bytes_max = settings.cache_bytes_max.as_usize() / shards_count;
+    config.limits.cache_bytes_max = settings.cache_bytes_max.as_usize();
     config.limits.readers_max = settings.readers_max;
     config.outstanding_max = usize::from(settings.fronts) * (settings.readers_max + REQUESTS_MAX);
     config

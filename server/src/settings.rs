@@ -61,7 +61,7 @@ settings! {
     shards: u16 = 0, "shards", "MILLRACE_SHARDS";
     /// Front threads that speak HTTP. 0: half the cores
     fronts: u16 = 0, "fronts", "MILLRACE_FRONTS";
-    /// What runs the shards: glommio (io_uring), or threads with plain writes
+    /// What runs the shards: inline (on the fronts' threads, the default), glommio (an executor per core), or plain threads
     #[arg(value_enum)]
     driver: DriverChoice = DriverChoice::Auto, "driver", "MILLRACE_DRIVER";
     /// Disk space for the logs of all shards; when live data fills it, appends are refused and reads go on. 0: half of what is free

@@ -86,6 +86,9 @@ impl Store {
             return Err(Unavailable::Busy { retry_after_ms: RETRY_AFTER_MS }.into());
         };
         let reply = pending.await;
+        if let Reply::Failed(Failure::Corrupt(what)) = &reply {
+            tracing::error!("a read met damaged data: {what}");
+        }
         if let Reply::Failed(failure) = reply { Err(failure) } else { Ok(reply) }
     }
 

@@ -1,4 +1,4 @@
-//! Carries events to a shard and its effects out: what both drivers do, but for the waiting.
+//! Carries events to a shard and its effects out: what all drivers do, but for the waiting.
 //!
 //! A *burst* is everything that is there at one time: the ends of device work, messages, requests. The shard takes it
 //! event by event, then hears [`Event::BurstEnd`]; then all effects are carried out in order, and only then are fronts
@@ -197,7 +197,12 @@ impl<M: Machine, D: Device> Carrier<M, D> {
         device.reap(ended);
         for completion in ended.drain(..).chain(std::iter::from_fn(|| inbox.completions.pop())) {
             match completion {
-                Completion::Event(event) => step(event),
+                Completion::Event(event) => {
+                    if let Event::SegmentFailed { reason, .. } | Event::CheckpointFailed { reason } = &event {
+                        tracing::warn!("shard {}: {reason}; it is tried again", seat.shard.0);
+                    }
+                    step(event);
+                }
                 Completion::Fatal(reason) => stop_on_device_failure(&reason),
             }
         }

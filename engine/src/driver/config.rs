@@ -22,14 +22,14 @@ pub enum Driver {
     Threads,
 }
 
-/// What every shard may use; see [`ShardConfig`] for the fields.
+/// What every shard may use, unless it says otherwise; see [`ShardConfig`] for the fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ShardLimits {
     /// Soft size of an extent.
     pub extent_bytes_max: usize,
     /// Extents on their way to the device.
     pub in_flight_max: usize,
-    /// Recent extents in memory.
+    /// Recent extents in memory, over all shards.
     pub cache_bytes_max: usize,
     /// Index of the log.
     pub index_bytes_max: usize,
@@ -141,7 +141,7 @@ impl NodeConfig {
             segments_max,
             extent_bytes_max: self.limits.extent_bytes_max,
             in_flight_max: self.limits.in_flight_max,
-            cache_bytes_max: self.limits.cache_bytes_max,
+            cache_bytes_max: self.limits.cache_bytes_max / usize::from(recorded.placement.shards_count),
             index_bytes_max: self.limits.index_bytes_max,
             readers_max: self.limits.readers_max,
             checkpoint_log_bytes: self.limits.checkpoint_log_bytes,
@@ -154,7 +154,7 @@ impl NodeConfig {
         let lane_bytes = super::mailbox::Lane::bytes(self.lane_outstanding_max());
         let all = |bytes_per_shard: usize| bytes_per_shard as u64 * u64::from(shards_count);
         MemoryBudget {
-            cache_bytes: all(self.limits.cache_bytes_max),
+            cache_bytes: self.limits.cache_bytes_max as u64,
             index_bytes: all(self.limits.index_bytes_max),
             // The open extent and those in flight; sealed ones move on into the cache.
             pending_bytes: all(self.limits.extent_bytes_max * (self.limits.in_flight_max + 2)),

@@ -3,9 +3,9 @@
 //! Promise: a file has its final name only once all of it is durable, so a crash leaves whole files and `*.tmp`.
 //!
 //! Zeros written as fast as the device takes them cost every append some milliseconds meanwhile. So they are written in
-//! small pieces with pauses, unless nothing was appended since the start (nobody is in the way). When the writer comes
-//! near, the rest is only allocated: extents that come that fast are large, and what the file system's journal costs
-//! them is little against half of the device's bandwidth.
+//! small pieces with pauses, unless nothing was appended since the start (nobody is in the way), and not at all while much
+//! is appended. When the writer comes near, the rest is only allocated: extents that come that fast are large, and what
+//! the file system's journal costs them is little against half of the device's bandwidth.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -14,7 +14,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -49,6 +49,7 @@ pub(super) enum Job {
 pub(super) struct Housekeeper {
     jobs: Option<Sender<Job>>,
     written_end: Arc<AtomicU64>,
+    inbox: Arc<Inbox>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -57,6 +58,7 @@ impl Housekeeper {
     pub(super) fn start(log: LogDir, segment_bytes: u64, direct: bool, inbox: Arc<Inbox>) -> io::Result<Self> {
         let (jobs, todo) = bounded(JOBS_MAX);
         let written_end = Arc::new(AtomicU64::new(0));
+        let ours = Arc::clone(&inbox);
         let rooms = Rooms {
             log,
             segment_bytes,
@@ -69,7 +71,7 @@ impl Housekeeper {
             let _guard = StopOnPanic;
             work(rooms, &todo, &inbox);
         })?;
-        Ok(Self { jobs: Some(jobs), written_end, thread: Some(thread) })
+        Ok(Self { jobs: Some(jobs), written_end, inbox: ours, thread: Some(thread) })
     }
 
     /// Tells it how far the log is written, so that it knows how much time it has.
@@ -87,6 +89,8 @@ impl Housekeeper {
 impl Drop for Housekeeper {
     fn drop(&mut self) {
         self.jobs = None;
+        // Whoever drops it goes; a segment in the making is made anew after the next start.
+        self.inbox.stop.store(true, Ordering::Release);
         // A panic over there has ended the process already.
         let _ = self.thread.take().map(JoinHandle::join);
     }
@@ -171,6 +175,7 @@ impl Rooms {
         rustix::fs::fallocate(file.as_fd(), FallocateFlags::empty(), 0, self.segment_bytes)?;
         let zeros = AlignedBuf::zeroed(ZEROS_BYTES);
         let mut offset = 0;
+        let mut seen = (Instant::now(), self.written_end.load(Ordering::Relaxed));
         while offset < self.segment_bytes {
             if self.inbox.stop.load(Ordering::Acquire) {
                 return Err(io::Error::other("the node stops"));
@@ -187,17 +192,32 @@ impl Rooms {
             offset += bytes as u64;
             if pace == Pace::Polite {
                 thread::sleep(start.elapsed() * PAUSE_FACTOR);
+                self.wait_for_calm(segment, &mut seen);
             }
         }
         Ok(())
     }
 
-    /// How zeros are written as things stand; there is no time once the writer has come within a segment of `segment`.
+    /// Blocks while much is appended, and the writer is not near. `seen` is where the writer was, and when.
+    fn wait_for_calm(&self, segment: SegmentNo, seen: &mut (Instant, u64)) {
+        while seen.0.elapsed() >= LOOK && self.pace(segment) == Pace::Polite && !self.inbox.stop.load(Ordering::Acquire)
+        {
+            let before = std::mem::replace(seen, (Instant::now(), self.written_end.load(Ordering::Relaxed)));
+            let (appended, ms) = (seen.1.saturating_sub(before.1), seen.0.duration_since(before.0).as_millis());
+            if u128::from(appended) < CALM_BYTES_PER_MS * ms {
+                return;
+            }
+            thread::sleep(LOOK);
+        }
+    }
+
+    /// How zeros are written as things stand; there is no time once the writer has come within a quarter of a segment of
+    /// `segment`.
     fn pace(&self, segment: SegmentNo) -> Pace {
         let written_end = self.written_end.load(Ordering::Relaxed);
         if written_end == 0 {
             Pace::Unhindered
-        } else if written_end + self.segment_bytes >= segment.0 * self.segment_bytes {
+        } else if written_end + self.segment_bytes / 4 >= segment.0 * self.segment_bytes {
             Pace::NoTime
         } else {
             Pace::Polite
@@ -229,13 +249,15 @@ const ZEROS_BYTES: usize = 1 << 20;
 const ZEROS_PACED_BYTES: usize = 128 << 10;
 /// Pause after a piece, in the time that it took.
 const PAUSE_FACTOR: u32 = 4;
+/// How often the writer is looked at.
+const LOOK: Duration = Duration::from_millis(50);
+/// So much appended is calm: 64 MiB/s.
+const CALM_BYTES_PER_MS: u128 = 64 << 10;
 /// Segments asked for ahead, and one checkpoint part. Beyond is a bug of the shard.
 const JOBS_MAX: usize = 1024;
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use model::ShardId;
 
     use super::*;
@@ -332,9 +354,9 @@ mod tests {
         let cases = [
             (0, 1, Pace::Unhindered),
             (110, 3, Pace::Polite),
-            (199, 3, Pace::Polite),
-            (200, 3, Pace::NoTime),
-            (110, 2, Pace::NoTime),
+            (274, 3, Pace::Polite),
+            (275, 3, Pace::NoTime),
+            (110, 2, Pace::Polite),
         ];
         for (written_end, segment, pace) in cases {
             rooms.written_end.store(written_end, Ordering::Relaxed);

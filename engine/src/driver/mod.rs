@@ -1,12 +1,12 @@
 //! Runs shards on cores: carries out effects, reports events, and decides nothing about streams or the log.
 //!
-//! A [`Node`] is all shards of a process over one data directory. Fronts reach them through [`FrontPort`]s. Two drivers
-//! run a shard: `glommio` (an executor and an io_uring of its own per core) and `threads` (blocking system calls); what
-//! they share is `carry`. Two things end the process at once, each with its own exit status: a write or sync that failed
+//! A [`Node`] is all shards of a process over one data directory. Fronts reach them through [`FrontPort`]s. Three drivers
+//! run a shard: `inline` (on the thread of a front), `glommio` (an executor and an io_uring of its own per core) and
+//! `threads` (blocking system calls); what they share is `carry`. Two things end the process at once, each with its own exit status: a write or sync that failed
 //! ([`EXIT_DEVICE`]) and a panic on a thread of a shard ([`EXIT_PANIC`]).
 //!
 //! Floors inside: `clock`, `doorbell`, `files`, `device`, `guard` < `transfer`, `report` < `mailbox`, `basins`, `config`,
-//! `image` < `seat`, `directory`, `housekeeper`, `ring` < `carry` < `glommio`, `threads` < `node`.
+//! `image` < `seat`, `directory`, `housekeeper`, `ring` < `carry` < `inline`, `glommio`, `threads` < `node`.
 
 mod basins;
 mod carry;

@@ -1,4 +1,4 @@
-//! Both drivers, with a machine that keeps every part of them busy.
+//! All drivers, with a machine that keeps every part of them busy.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;

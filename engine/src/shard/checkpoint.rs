@@ -214,7 +214,7 @@ impl Pieces {
     }
 }
 
-fn put_row(w: &mut Writer, stream: &Stream) {
+pub(super) fn put_row(w: &mut Writer, stream: &Stream) {
     w.u64(stream.id.0).u64(stream.basin.0).bytes(stream.name.as_str().as_bytes()).u64(stream.created_ms);
     w.option_u64(stream.request_key);
     // A deletion that is not applied yet is in the log that will be replayed.
