@@ -1,6 +1,7 @@
 //! `millrace inspect DIR`: what a data directory holds, for people.
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -8,6 +9,15 @@ use engine::driver::{Inspection, inspect_directory};
 use engine::shard::{SegmentReport, ShardReport};
 
 use crate::node::{EXIT_SETTINGS, refuse};
+
+/// Prints a line. Whoever reads may have seen enough (`| head`): then there is nothing left to do.
+macro_rules! say {
+    ($($what:tt)*) => {
+        if writeln!(std::io::stdout().lock(), $($what)*).is_err() {
+            std::process::exit(0);
+        }
+    };
+}
 
 /// The flags of `inspect`.
 #[derive(Debug, clap::Args)]
@@ -44,7 +54,7 @@ pub(crate) fn inspect(args: &InspectArgs) -> ExitCode {
 
 fn print_head(inspection: &Inspection) {
     let recorded = &inspection.recorded;
-    println!(
+    say!(
         "data directory {:032x}: {} shards, {} groups, segments of {} MiB",
         recorded.directory_id,
         recorded.placement.shards_count,
@@ -54,17 +64,17 @@ fn print_head(inspection: &Inspection) {
 }
 
 fn print_shard(report: &ShardReport, args: &InspectArgs) -> bool {
-    println!("shard {}", report.shard.0);
+    say!("shard {}", report.shard.0);
     match report.checkpoint_bytes {
-        Some(bytes) => println!("  checkpoint of {bytes} bytes"),
-        None => println!("  no checkpoint yet: the whole log is replayed"),
+        Some(bytes) => say!("  checkpoint of {bytes} bytes"),
+        None => say!("  no checkpoint yet: the whole log is replayed"),
     }
     for segment in &report.segments {
         print_segment(segment, args.extents);
     }
     match &report.recovery {
         Ok(recovered) => {
-            println!(
+            say!(
                 "  a start would replay {} extents ({} KiB), cut off {} torn ones, and find {} basins and {} streams",
                 recovered.extents_count,
                 recovered.replayed_bytes >> 10,
@@ -75,7 +85,7 @@ fn print_shard(report: &ShardReport, args: &InspectArgs) -> bool {
             true
         }
         Err(refusal) => {
-            println!("  a start would be REFUSED: {refusal}");
+            say!("  a start would be REFUSED: {refusal}");
             false
         }
     }
@@ -89,13 +99,13 @@ fn print_segment(report: &SegmentReport, each_extent: bool) {
         (true, 0) => "checksums good".to_owned(),
         (true, damaged) => format!("{damaged} extents DAMAGED or torn"),
     };
-    println!("  {:016x}.seg  {} extents, {} KiB, {state}", report.segment.0, report.extents.len(), bytes >> 10);
+    say!("  {:016x}.seg  {} extents, {} KiB, {state}", report.segment.0, report.extents.len(), bytes >> 10);
     if !each_extent {
         return;
     }
     for extent in &report.extents {
         let header = &extent.header;
-        println!(
+        say!(
             "    extent at offset {}: lsn {}, {} bytes, {} frames, epoch {}, durable before {}, {}",
             extent.offset,
             header.lsn.0,
@@ -112,6 +122,6 @@ fn print_streams(report: &ShardReport, basins: &BTreeMap<u64, &str>) {
     for stream in &report.streams {
         let basin = basins.get(&stream.basin_id).copied().unwrap_or("(basin is gone)");
         let deleting = if stream.is_deleting { ", being deleted" } else { "" };
-        println!("  stream {basin} {:?}: records {}..{}{deleting}", stream.name, stream.trim_point, stream.tail);
+        say!("  stream {basin} {:?}: records {}..{}{deleting}", stream.name, stream.trim_point, stream.tail);
     }
 }

@@ -35,7 +35,7 @@ pub(super) struct Clerk {
 impl Clerk {
     pub(super) fn recover(config: ShardConfig, image: &dyn LogImage) -> Result<(Self, Recovered), RecoveryError> {
         if image.checkpoint() == Some(b"damaged") {
-            return Err(RecoveryError("the checkpoint is damaged".to_owned()));
+            return Err(RecoveryError(format!("shard {}: the checkpoint is damaged", config.shard.0)));
         }
         let clerk = Self {
             config,

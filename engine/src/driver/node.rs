@@ -204,7 +204,7 @@ fn choose(asked: Driver) -> Result<(DriverKind, String), StartError> {
         Driver::Glommio => match glommio::probe() {
             Ok(()) => Ok((DriverKind::Glommio, "asked for".to_owned())),
             Err(reason) => Err(StartError::Driver(format!(
-                "the glommio driver does not run here ({reason}): allow io_uring, or use the threads driver"
+                "the glommio driver does not run here ({reason}): allow io_uring, or use the inline or the threads driver"
             ))),
         },
         Driver::Inline | Driver::Auto => {

@@ -107,7 +107,7 @@ impl fmt::Display for NodeReport {
                 recovered.torn_count,
             )?;
             if let Some(lost) = &recovered.lost {
-                writeln!(f, "shard {shard}: DATA LOST, as the settings allow: {lost}")?;
+                writeln!(f, "DATA LOST, as --accept-data-loss allows: {lost}")?;
             }
         }
         for notice in &self.notices {
@@ -155,7 +155,7 @@ pub enum StartError {
     },
     /// The driver that was asked for does not run here.
     Driver(String),
-    /// What was durable is damaged.
+    /// What was durable is damaged. The error names the shard.
     Recovery {
         /// Whose log.
         shard: ShardId,
@@ -177,7 +177,7 @@ impl fmt::Display for StartError {
             Self::Directory { dir, reason } => write!(f, "data directory {}: {reason}", dir.display()),
             Self::Io { what, path, source } => write!(f, "{what} {}: {source}", path.display()),
             Self::Driver(reason) => f.write_str(reason),
-            Self::Recovery { shard, error } => write!(f, "shard {}: {error}", shard.0),
+            Self::Recovery { error, .. } => error.fmt(f),
         }
     }
 }
