@@ -45,7 +45,13 @@ impl Geometry {
         lsn.0 % self.segment_bytes
     }
 
-    /// The first extent of `segment`, behind its header.
+    /// Whether the places of `segment` have numbers. Names of files may say any number.
+    #[must_use]
+    pub const fn holds(&self, segment: SegmentNo) -> bool {
+        segment.0 < u64::MAX / self.segment_bytes - SEGMENTS_BEHIND
+    }
+
+    /// The first extent of `segment`, behind its header. Must be one that the geometry holds, as for all that follow.
     #[must_use]
     pub const fn start(&self, segment: SegmentNo) -> Lsn {
         Lsn(segment.0 * self.segment_bytes + BLOCK_BYTES as u64)
@@ -61,8 +67,27 @@ impl Geometry {
 /// Offsets, lengths and addresses of all IO are multiples of this: the physical block of today's devices.
 pub const BLOCK_BYTES: usize = 4096;
 
+/// Room for looking a little beyond any segment without a place that overflows.
+const SEGMENTS_BEHIND: u64 = 4;
+
 /// `bytes` rounded up to whole blocks.
 #[must_use]
 pub const fn round_up(bytes: usize) -> usize {
     bytes.div_ceil(BLOCK_BYTES) * BLOCK_BYTES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_is_held_when_its_end_and_the_next_have_places() {
+        for segment_bytes in [2 * BLOCK_BYTES as u64, 1 << 26, (1 << 26) + BLOCK_BYTES as u64] {
+            let geometry = Geometry { segment_bytes };
+            assert!(geometry.holds(SegmentNo(1)) && !geometry.holds(SegmentNo(u64::MAX)));
+            let last = SegmentNo(u64::MAX / segment_bytes - SEGMENTS_BEHIND - 1);
+            assert!(geometry.holds(last) && !geometry.holds(SegmentNo(last.0 + 1)));
+            assert_eq!(geometry.segment(geometry.end(SegmentNo(last.0 + 1))), SegmentNo(last.0 + 2));
+        }
+    }
 }

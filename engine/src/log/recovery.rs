@@ -93,7 +93,8 @@ pub fn scan<'a>(
     durable_lsn: Lsn,
     mut visit: impl FnMut(ProvedExtent<'a>),
 ) -> Result<ScanEnd, Damage> {
-    let scanner = Scanner { image, geometry, segments: image.segments() };
+    let segments = image.segments().into_iter().filter(|segment| geometry.holds(*segment)).collect();
+    let scanner = Scanner { image, geometry, segments };
     let mut at = from;
     let mut end = ScanEnd { log: from, bytes: 0, extents_count: 0, torn_count: 0 };
     while let Some((extent, crc)) = scanner.next(&at) {
@@ -119,8 +120,9 @@ pub fn scan<'a>(
     if let Some(proof) = proof {
         return Err(scanner.damage(scanner.damaged_place(at.end), proof));
     }
-    // The epoch grows past every epoch that may still be found behind the end.
-    end.log = LogEnd { epoch: at.epoch.max(beyond.epoch_max) + 1, ..at };
+    // The epoch grows past every epoch that may still be found behind the end. Only damage that its CRC did not tell
+    // names the largest; the chain of CRCs still tells stale extents then.
+    end.log = LogEnd { epoch: at.epoch.max(beyond.epoch_max).saturating_add(1), ..at };
     Ok(end)
 }
 
@@ -227,7 +229,9 @@ impl<'a> Scanner<'a> {
 #[must_use]
 pub fn is_segment_of(image: &dyn LogImage, segment: SegmentNo, expected: &SegmentHeader) -> bool {
     let bytes = image.bytes(segment);
-    bytes.len() as u64 == expected.segment_bytes
+    let geometry = Geometry { segment_bytes: expected.segment_bytes };
+    geometry.holds(segment)
+        && bytes.len() as u64 == expected.segment_bytes
         && SegmentHeader::decode(bytes).is_some_and(|header| header == SegmentHeader { segment, ..*expected })
 }
 

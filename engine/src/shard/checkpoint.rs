@@ -253,13 +253,14 @@ fn get_row(r: &mut Reader<'_>) -> Result<Stream, Malformed> {
             last_arrived_s: r.u32()?,
         });
     }
+    let entries = StreamIndex::try_from_entries(entries).ok_or(Malformed)?;
     let mut stream = Stream::new(id, basin, name, config.into(), created_ms);
     stream.life = if deleted_ms == 0 { Life::Active } else { Life::Deleting };
     (stream.request_key, stream.deleted_ms, stream.cipher) = (request_key, deleted_ms, cipher);
     (stream.tail, stream.next, stream.trim_point) = (tail, tail, trim_point);
     (stream.next_token, stream.token) = (token.clone(), token);
     stream.written_s = written_s;
-    stream.index = StreamIndex::from_entries(entries);
+    stream.index = entries;
     Ok(stream)
 }
 

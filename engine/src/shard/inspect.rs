@@ -110,6 +110,9 @@ fn inspect_segment(config: &ShardConfig, image: &dyn LogImage, segment: SegmentN
     let is_ours = is_segment_of(image, segment, &segment_header(config));
     let bytes = image.bytes(segment);
     let mut extents = Vec::new();
+    if !geometry.holds(segment) {
+        return SegmentReport { segment, is_ours, extents };
+    }
     let mut at = BLOCK_BYTES;
     while let Some(rest) = bytes.get(at..).filter(|r| !r.is_empty()) {
         let place = Lsn(geometry.start(segment).0 - BLOCK_BYTES as u64 + at as u64);

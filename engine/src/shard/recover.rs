@@ -365,7 +365,7 @@ impl Replayer {
         // What was visited was applied; only the end is still to be found, with nothing behind it.
         let end = scan(&cut, geometry, from, Lsn(0), |_: ProvedExtent<'_>| {});
         let mut end = end.map_err(|again| RecoveryError(format!("shard {}: {again}. {WAY_OUT}", config.shard.0)))?;
-        end.log.epoch += EPOCHS_BEHIND_DAMAGE;
+        end.log.epoch = end.log.epoch.saturating_add(EPOCHS_BEHIND_DAMAGE);
         Ok((end, Some(text)))
     }
 
@@ -443,6 +443,7 @@ impl LogImage for CutImage<'_> {
 
 /// What the frame of a batch says; `None` when header and payload contradict each other.
 pub(super) fn batch_op(frame: &FrameHeader, payload: &[u8], offset: usize) -> Option<BatchOp> {
+    let end_seq_num = frame.first_seq_num.checked_add(frame.records_count.into())?;
     let mut commands = Vec::new();
     if frame.flags & FLAG_COMMANDS != 0 {
         for record in StoredRecords::new(payload) {
@@ -453,7 +454,7 @@ pub(super) fn batch_op(frame: &FrameHeader, payload: &[u8], offset: usize) -> Op
     Some(BatchOp {
         stream: frame.stream,
         first: Position { seq_num: frame.first_seq_num, timestamp: frame.first_timestamp },
-        end: Position { seq_num: frame.end_seq_num(), timestamp: frame.last_timestamp },
+        end: Position { seq_num: end_seq_num, timestamp: frame.last_timestamp },
         metered_bytes: frame.metered_bytes,
         arrived_s: frame.arrived_s,
         offset: u32::try_from(offset).ok()?,

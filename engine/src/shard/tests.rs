@@ -7,7 +7,9 @@ use proptest::prelude::*;
 use super::rig::*;
 use super::*;
 use crate::event::*;
-use crate::log::SegmentNo;
+use crate::log::extent::{EXTENT_HEADER_BYTES, ExtentHeader};
+use crate::log::frame::{FrameHeader, FrameKind};
+use crate::log::{BLOCK_BYTES, SegmentNo};
 
 fn rejected(reply: Reply) -> Rejected {
     match reply {
@@ -268,6 +270,43 @@ fn records_expire_and_empty_streams_go() {
     assert_eq!(tail(&mut rig, "s"), 2, "expiry never lowers the tail");
     rig.pass(40_000);
     assert!(matches!(rejected(rig.tail("s")), Rejected::StreamNotFound(..)));
+}
+
+#[test]
+fn a_file_whose_number_is_no_segments_is_passed_over() {
+    let mut rig = Rig::new();
+    rig.append("s", &[b"0"]);
+    // Anybody may put a file of this name there: `ffffffffffffffff.seg`.
+    let copy = rig.disk.segments[&SegmentNo(1)].clone();
+    rig.disk.segments.insert(SegmentNo(u64::MAX), copy);
+    let report = inspect(&config(), &rig.disk);
+    assert!(report.recovery.is_ok() && !report.segments.last().expect("two").is_ours);
+    let (mut rig, _) = Rig::recover(rig.disk).expect("the log is whole");
+    assert_eq!(rig.read_all("s", 0).len(), 1);
+}
+
+#[test]
+fn the_largest_epoch_on_the_disk_stops_no_start() {
+    let mut rig = Rig::new();
+    rig.append("s", &[b"0"]);
+    rig.settle();
+    let end = rig.shard.writer.end();
+    let offset = usize::try_from(rig.shard.geometry.offset(end)).expect("a segment is small");
+    let file = rig.disk.segments.get_mut(&rig.shard.geometry.segment(end)).expect("written");
+    let (mut stray, _) = ExtentHeader::decode(&file[BLOCK_BYTES..]).expect("the first extent");
+    (stray.epoch, stray.lsn, stray.durable_lsn) = (u32::MAX, end, Lsn(0));
+    file[offset..offset + EXTENT_HEADER_BYTES].copy_from_slice(&stray.encode().0);
+    let (mut rig, recovered) = Rig::recover(rig.disk).expect("nothing says that it was durable");
+    assert_eq!((recovered.torn_count, rig.read_all("s", 0).len()), (1, 1));
+}
+
+#[test]
+fn a_batch_whose_numbers_overflow_is_a_contradiction() {
+    let mut frame = FrameHeader::new(FrameKind::Batch, model::GroupId(0));
+    (frame.first_seq_num, frame.records_count) = (u64::MAX - 1, 1);
+    assert!(recover::batch_op(&frame, &[], 0).is_some());
+    frame.records_count = 2;
+    assert_eq!(recover::batch_op(&frame, &[], 0), None);
 }
 
 #[test]

@@ -38,12 +38,11 @@ impl IndexEntry {
 pub struct StreamIndex(SmallVec<[IndexEntry; 1]>);
 
 impl StreamIndex {
-    /// An index with these entries.
+    /// An index with these entries; `None` when they are not in order.
     #[must_use]
-    pub fn from_entries(entries: impl IntoIterator<Item = IndexEntry>) -> Self {
+    pub fn try_from_entries(entries: impl IntoIterator<Item = IndexEntry>) -> Option<Self> {
         let index = Self(entries.into_iter().collect());
-        assert!(index.0.is_sorted_by_key(|e| (e.first_seq_num, e.lsn)), "entries are in order");
-        index
+        index.0.is_sorted_by_key(|e| (e.first_seq_num, e.lsn)).then_some(index)
     }
 
     /// The entries.
@@ -171,6 +170,15 @@ mod tests {
         assert_eq!(index.first_since(109, 25), 0, "its last frame arrived at 110");
         assert_eq!(index.first_since(110, 25), 15);
         assert_eq!(index.first_since(200, 25), 25);
+    }
+
+    #[test]
+    fn entries_out_of_order_are_no_index() {
+        let index = index();
+        let mut entries = index.entries().to_vec();
+        assert_eq!(StreamIndex::try_from_entries(entries.clone()), Some(index));
+        entries.swap(0, 1);
+        assert_eq!(StreamIndex::try_from_entries(entries), None);
     }
 
     #[test]
