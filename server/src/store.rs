@@ -86,9 +86,6 @@ impl Store {
             return Err(Unavailable::Busy { retry_after_ms: RETRY_AFTER_MS }.into());
         };
         let reply = pending.await;
-        if let Reply::Failed(Failure::Corrupt(what)) = &reply {
-            tracing::error!("a read met damaged data: {what}");
-        }
         if let Reply::Failed(failure) = reply { Err(failure) } else { Ok(reply) }
     }
 
@@ -189,6 +186,9 @@ impl Future for Pending {
         assert!(!self.answered, "a request is answered once");
         let polled = self.store.0.places.borrow_mut().poll(self.token, cx);
         self.answered = polled.is_ready();
+        if let Poll::Ready(Reply::Failed(Failure::Corrupt(what))) = &polled {
+            tracing::error!("a read met damaged data: {what}");
+        }
         polled
     }
 }

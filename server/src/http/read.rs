@@ -18,7 +18,7 @@ use model::{Position, ShardId, StreamConfig, StreamName};
 use super::answer::{self, Answer, header};
 use super::append::{check_encryption_key, stream_config_header};
 use super::cursor::{Cursor, READ_BATCHES, Wait};
-use super::limits::Reserved;
+use super::limits::{Budget, Reserved};
 use super::payload::Kind;
 use super::read_session::{ReadSession, Wire};
 use super::watch::Connection;
@@ -66,7 +66,7 @@ pub(crate) async fn read(
     let kind = negotiate::read_kind(header(headers, http::header::CONTENT_TYPE), header(headers, http::header::ACCEPT));
     let (wire, content_type, query) = match kind {
         ReadKind::Unary(wire) => {
-            let opened = open(front, headers, basin, stream, query.unary(), 1).await?;
+            let opened = open(front, headers, basin, stream, query.unary(), (1, &front.budgets.answers)).await?;
             return Ok((7, unary(front, opened, wire, format).await?));
         }
         ReadKind::S2s => {
@@ -80,7 +80,7 @@ pub(crate) async fn read(
         }
     };
     let place = front.sessions.enter(&front.watch, connection)?;
-    let opened = open(front, headers, basin, stream, query, READ_BATCHES).await?;
+    let opened = open(front, headers, basin, stream, query, (READ_BATCHES, &front.budgets.sessions)).await?;
     let wait = match opened.query.wait_secs {
         Some(secs) if secs > 0 => Wait::For(Duration::from_secs(secs.into())),
         // Without limits and without a wait a read follows for ever; with `wait=0` it ends at the tail.
@@ -101,7 +101,7 @@ async fn open(
     basin: &BasinInfo,
     stream: StreamName,
     query: ReadQuery,
-    batches: usize,
+    (batches, budget): (usize, &Rc<Budget>),
 ) -> Result<Opened, ApiError> {
     check_encryption_key(headers)?;
     let config = stream_config_header(headers)?;
@@ -118,7 +118,6 @@ async fn open(
     let clamp = query.clamp || query.wants_nothing();
     let may_follow = query.may_follow() || query.wants_nothing();
     let read = Read { target: target.clone(), create, start, clamp, may_follow, limits };
-    let budget = if batches == 1 { &front.budgets.answers } else { &front.budgets.sessions };
     let reserved = budget.reserve_soon(batches << 20).await?;
     let first = read_reply(front.store.ask(shard, Op::Read(read)).await?);
     let target = Target { incarnation: Some(first.stream), ..target };

@@ -105,12 +105,7 @@ impl ReadSession {
                     Wire::Sse(..) => self.pieces.copy(sse::DONE.as_bytes()),
                 }
             }
-            Step::Failed(failure) => {
-                if let model::Failure::Corrupt(what) = &failure {
-                    tracing::error!("a read met damaged data: {what}");
-                }
-                self.fail(&failure.into());
-            }
+            Step::Failed(failure) => self.fail(&failure.into()),
         }
     }
 
