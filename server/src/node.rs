@@ -108,7 +108,7 @@ fn node_config(settings: &Settings) -> NodeConfig {
     config.fronts = settings.fronts;
     config.segment_bytes = settings.segment_bytes.0;
     config.log_bytes_max = (settings.log_bytes_max.0 > 0).then_some(settings.log_bytes_max.0);
-    config.limits.cache_bytes_max = settings.cache_bytes_max.as_usize();
+    config.cache_bytes_max = settings.cache_bytes_max.as_usize();
     config.limits.readers_max = settings.readers_max;
     config.outstanding_max = usize::from(settings.fronts) * (settings.readers_max + REQUESTS_MAX);
     config

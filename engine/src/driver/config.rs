@@ -22,15 +22,13 @@ pub enum Driver {
     Threads,
 }
 
-/// What every shard may use, unless it says otherwise; see [`ShardConfig`] for the fields.
+/// What every shard may use; see [`ShardConfig`] for the fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ShardLimits {
     /// Soft size of an extent.
     pub extent_bytes_max: usize,
     /// Extents on their way to the device.
     pub in_flight_max: usize,
-    /// Recent extents in memory, over all shards.
-    pub cache_bytes_max: usize,
     /// Index of the log.
     pub index_bytes_max: usize,
     /// Waiting readers.
@@ -44,7 +42,6 @@ impl Default for ShardLimits {
         Self {
             extent_bytes_max: EXTENT_BYTES_MIN,
             in_flight_max: 4,
-            cache_bytes_max: 128 << 20,
             index_bytes_max: 128 << 20,
             readers_max: 16_384,
             checkpoint_log_bytes: 256 << 20,
@@ -70,6 +67,8 @@ pub struct NodeConfig {
     pub segment_bytes: u64,
     /// What all logs together may take on the disk; `None` is half of what is free or already theirs at start.
     pub log_bytes_max: Option<u64>,
+    /// Memory for recent extents, over all shards.
+    pub cache_bytes_max: usize,
     /// What every shard may use.
     pub limits: ShardLimits,
     /// Requests that may be open at one shard, over all fronts; each front gets an equal part.
@@ -94,6 +93,7 @@ impl NodeConfig {
             groups_per_shard: 8,
             segment_bytes: 128 << 20,
             log_bytes_max: None,
+            cache_bytes_max: 128 << 20,
             limits: ShardLimits::default(),
             outstanding_max: 16_384,
             write_here_bytes_max: 128 << 10,
@@ -141,7 +141,7 @@ impl NodeConfig {
             segments_max,
             extent_bytes_max: self.limits.extent_bytes_max,
             in_flight_max: self.limits.in_flight_max,
-            cache_bytes_max: self.limits.cache_bytes_max / usize::from(recorded.placement.shards_count),
+            cache_bytes_max: self.cache_bytes_max / usize::from(recorded.placement.shards_count),
             index_bytes_max: self.limits.index_bytes_max,
             readers_max: self.limits.readers_max,
             checkpoint_log_bytes: self.limits.checkpoint_log_bytes,
@@ -154,7 +154,7 @@ impl NodeConfig {
         let lane_bytes = super::mailbox::Lane::bytes(self.lane_outstanding_max());
         let all = |bytes_per_shard: usize| bytes_per_shard as u64 * u64::from(shards_count);
         MemoryBudget {
-            cache_bytes: self.limits.cache_bytes_max as u64,
+            cache_bytes: self.cache_bytes_max as u64,
             index_bytes: all(self.limits.index_bytes_max),
             // The open extent and those in flight; sealed ones move on into the cache.
             pending_bytes: all(self.limits.extent_bytes_max * (self.limits.in_flight_max + 2)),

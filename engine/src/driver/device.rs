@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::OFlags;
 use rustix::io::{ReadWriteFlags, pwritev2};
 
-use super::files::IO_ALIGN_BYTES;
+use crate::log::BLOCK_BYTES;
 use crate::log::buffer::AlignedBuf;
 
 /// How an extent becomes durable.
@@ -104,15 +104,15 @@ pub fn probe_device(dir: &Path) -> io::Result<DeviceProbe> {
 /// Whether `O_DIRECT` works, and both medians.
 fn measure(path: &Path) -> io::Result<(bool, u64, u64)> {
     let (file, direct) = open_scratch(path)?;
-    let block = AlignedBuf::zeroed(IO_ALIGN_BYTES * PROBE_BLOCKS_COUNT);
+    let block = AlignedBuf::zeroed(BLOCK_BYTES * PROBE_BLOCKS_COUNT);
     // Written all over first: what is measured shall be an overwrite, as in a log segment.
     file.write_all_at(block.as_slice(), 0)?;
     file.sync_all()?;
-    let block = &block.as_slice()[..IO_ALIGN_BYTES];
+    let block = &block.as_slice()[..BLOCK_BYTES];
     let (mut syncs_us, mut dsyncs_us) = (Vec::new(), Vec::new());
     let start = Instant::now();
     for round in 0..PROBE_ROUNDS_MAX {
-        let offset = (round % PROBE_BLOCKS_COUNT * IO_ALIGN_BYTES) as u64;
+        let offset = (round % PROBE_BLOCKS_COUNT * BLOCK_BYTES) as u64;
         // In turns, so that a busy moment of the machine does not fall on one of them only.
         syncs_us.push(timed(|| {
             file.write_all_at(block, offset)?;

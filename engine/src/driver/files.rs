@@ -13,9 +13,6 @@ use rustix::fs::OFlags;
 
 use crate::log::SegmentNo;
 
-/// Address, length and offset of all log IO are multiples of this.
-pub(super) const IO_ALIGN_BYTES: usize = 4096;
-
 /// The directory of one shard's log: `DIR/log/<shard>/`.
 #[derive(Debug, Clone)]
 pub(super) struct LogDir(PathBuf);

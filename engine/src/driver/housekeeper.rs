@@ -58,7 +58,6 @@ impl Housekeeper {
     pub(super) fn start(log: LogDir, segment_bytes: u64, direct: bool, inbox: Arc<Inbox>) -> io::Result<Self> {
         let (jobs, todo) = bounded(JOBS_MAX);
         let written_end = Arc::new(AtomicU64::new(0));
-        let ours = Arc::clone(&inbox);
         let rooms = Rooms {
             log,
             segment_bytes,
@@ -69,9 +68,9 @@ impl Housekeeper {
         };
         let thread = thread::Builder::new().name("housekeeper".to_owned()).spawn(move || {
             let _guard = StopOnPanic;
-            work(rooms, &todo, &inbox);
+            work(rooms, &todo);
         })?;
-        Ok(Self { jobs: Some(jobs), written_end, inbox: ours, thread: Some(thread) })
+        Ok(Self { jobs: Some(jobs), written_end, inbox, thread: Some(thread) })
     }
 
     /// Tells it how far the log is written, so that it knows how much time it has.
@@ -119,7 +118,7 @@ struct Rooms {
     checkpoint: Option<File>,
 }
 
-fn work(mut rooms: Rooms, todo: &Receiver<Job>, inbox: &Inbox) {
+fn work(mut rooms: Rooms, todo: &Receiver<Job>) {
     for job in todo {
         let event = match job {
             Job::Prepare { segment, recycled, header } => match rooms.prepare(segment, recycled, &header) {
@@ -140,7 +139,7 @@ fn work(mut rooms: Rooms, todo: &Receiver<Job>, inbox: &Inbox) {
                 }
             },
         };
-        inbox.complete(Completion::Event(event));
+        rooms.inbox.complete(Completion::Event(event));
     }
 }
 

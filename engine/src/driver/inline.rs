@@ -148,23 +148,23 @@ fn build<M: Machine + 'static>(
 ) -> std::result::Result<Box<dyn Run>, StartError> {
     let Room { seat, log, config, direct, cpu: _ } = room;
     let failed = || StartError::io("start the helpers of", log.path());
-    let inbox = seat.inbox();
+    let inbox = Arc::clone(seat.inbox());
     let housekeeper =
-        Housekeeper::start(log.clone(), config.segment_bytes, direct, Arc::clone(inbox)).map_err(failed())?;
+        Housekeeper::start(log.clone(), config.segment_bytes, direct, Arc::clone(&inbox)).map_err(failed())?;
     let files = SegmentFiles::new(log.clone(), direct);
     let durability = seat.shared.durability;
     if has_ring {
         let ring = LogRing::new(inbox.doorbell.as_fd(), durability).map_err(failed())?;
-        let mut carrier = Carrier::new(machine, ring, files, housekeeper, seat.clone());
-        carrier.write_here_for(LONE_REQUESTS_MAX);
-        carrier.start();
-        return Ok(Box::new(carrier));
+        return Ok(started(Carrier::new(machine, ring, files, housekeeper, seat)));
     }
-    let helpers = HelperThreads::start(Arc::clone(inbox), durability).map_err(failed())?;
-    let mut carrier = Carrier::new(machine, helpers, files, housekeeper, seat.clone());
+    let helpers = HelperThreads::start(inbox, durability).map_err(failed())?;
+    Ok(started(Carrier::new(machine, helpers, files, housekeeper, seat)))
+}
+
+fn started<M: Machine + 'static, D: Device + 'static>(mut carrier: Carrier<M, D>) -> Box<dyn Run> {
     carrier.write_here_for(LONE_REQUESTS_MAX);
     carrier.start();
-    Ok(Box::new(carrier))
+    Box::new(carrier)
 }
 
 /// A front writes by itself only for a request that came alone: then nobody else waits for the front.

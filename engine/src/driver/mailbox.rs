@@ -122,18 +122,16 @@ impl Inbox {
 
 /// A front's end of its lanes. Made by `Node`, used by one thread at a time.
 ///
-/// The loop of a front that sleeps on its eventfd, here with tokio's `AsyncFd`:
+/// A front that sleeps as a task of a runtime, each time it is polled:
 /// ```text
-/// let woken = AsyncFd::with_interest(port.eventfd().try_clone_to_owned()?, Interest::READABLE)?;
-/// loop {
-///     while port.drain(|token, reply| ...) > 0 {}
-///     port.flush();                        // also after any sends of this turn
-///     if port.prepare_sleep() {
-///         woken.readable().await?.clear_ready();   // clear_ready first, then port.awake()
-///         port.awake();
-///     }
-/// }
+/// if asleep { port.awake_task(); }
+/// while port.drain(|token, reply| ...) > 0 {}
+/// port.flush();                            // also after any sends of this turn
+/// asleep = port.prepare_sleep_of(cx.waker());      // false: poll again
 /// ```
+/// A front that sleeps as a thread waits on [`FrontPort::eventfd`], between [`FrontPort::prepare_sleep`] and
+/// [`FrontPort::awake`].
+///
 /// Requests may be sent while another task of the same thread waits so: `send` and `flush` do not touch the announcement.
 #[derive(Debug)]
 pub struct FrontPort {

@@ -8,10 +8,10 @@ use bytes::Bytes;
 use rustix::io::{Errno, ReadWriteFlags, pwritev2};
 
 use super::device::DurabilityOp;
-use super::files::{IO_ALIGN_BYTES, SegmentFile};
+use super::files::SegmentFile;
 use crate::event::{Event, LogReadId};
-use crate::log::Lsn;
 use crate::log::buffer::AlignedBuf;
+use crate::log::{BLOCK_BYTES, Lsn};
 
 /// How work that was given to the device or to the housekeeper ended.
 #[derive(Debug)]
@@ -79,7 +79,7 @@ pub(super) struct LogRead {
 impl LogRead {
     pub(super) fn new(id: LogReadId, file: Arc<SegmentFile>, offset: u64, len: u32) -> Self {
         let len = usize::try_from(len).expect("32 bits fit");
-        assert!(len > 0 && len.is_multiple_of(IO_ALIGN_BYTES), "reads are whole blocks");
+        assert!(len > 0 && len.is_multiple_of(BLOCK_BYTES), "reads are whole blocks");
         Self { id, file, offset, memory: AlignedBuf::zeroed(len) }
     }
 

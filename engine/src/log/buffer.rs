@@ -137,6 +137,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn aligned_memory_is_aligned_and_stays_where_it_is() {
+        for len in [1, 4096, 1 << 20] {
+            let copied = AlignedBuf::copy_of(&vec![7; round_up(len)]);
+            assert!(copied.as_slice().iter().all(|byte| *byte == 7));
+            for memory in [AlignedBuf::zeroed(len), copied] {
+                let address = memory.as_slice().as_ptr();
+                assert_eq!(address.align_offset(BLOCK_BYTES), 0);
+                let bytes = Bytes::from_owner(memory);
+                assert_eq!((bytes.as_ptr(), bytes.len()), (address, round_up(len)));
+            }
+        }
+    }
+
+    #[test]
     fn memory_goes_home_from_any_thread() {
         let pool = BufferPool::new(5000, 1);
         let first = pool.take();
