@@ -1,0 +1,106 @@
+//! Bodies that tell whose they are: attempt, place in the batch, length; the rest follows from those.
+
+use bytes::Bytes;
+use model::Batch;
+use model::record::{BatchBuilder, Span};
+
+/// Names one attempt to append; never used twice in a run.
+pub type Attempt = u64;
+
+/// Smallest body.
+pub const BODY_BYTES_MIN: usize = 16;
+
+/// A record to be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part<'a> {
+    /// Data of this many bytes, at least [`BODY_BYTES_MIN`], with a client's timestamp perhaps.
+    Data(usize, Option<u64>),
+    /// A fence command.
+    Fence(&'a str),
+    /// A trim command.
+    Trim(u64),
+}
+
+/// A batch of these records.
+///
+/// # Panics
+/// When it breaks a limit: the workload keeps to them.
+#[must_use]
+pub fn batch(attempt: Attempt, parts: &[Part<'_>]) -> Batch {
+    let mut raw = Vec::new();
+    let mut spans = Vec::with_capacity(parts.len());
+    for (place, part) in parts.iter().enumerate() {
+        let start = raw.len();
+        let (headers, timestamp) = match part {
+            Part::Data(bytes, timestamp) => {
+                let place = u32::try_from(place).expect("at most 1000 records");
+                raw.extend_from_slice(&attempt.to_le_bytes());
+                raw.extend_from_slice(&place.to_le_bytes());
+                raw.extend_from_slice(&u32::try_from(*bytes).expect("at most 1 MiB").to_le_bytes());
+                raw.resize(start + bytes, fill(attempt, place));
+                (Span::default(), *timestamp)
+            }
+            Part::Fence(token) => (command(&mut raw, b"fence", token.as_bytes()), None),
+            Part::Trim(up_to) => (command(&mut raw, b"trim", &up_to.to_be_bytes()), None),
+        };
+        let body_start = if headers == Span::default() { start } else { start + header_bytes(part) };
+        spans.push((timestamp, headers, Span::new(body_start, raw.len() - body_start).expect("at most 1 MiB")));
+    }
+    let mut builder = BatchBuilder::new(Bytes::from(raw));
+    for (timestamp, headers, body) in spans {
+        builder.push(timestamp, headers, body).expect("the workload keeps to the limits");
+    }
+    builder.finish().expect("the workload sends no empty batch")
+}
+
+/// Appends a command's one header and its body; returns where the header is.
+fn command(raw: &mut Vec<u8>, op: &[u8], body: &[u8]) -> Span {
+    let start = raw.len();
+    let op_len = u8::try_from(op.len()).expect("short");
+    raw.extend_from_slice(&[0x12, 2 + op_len, 0x12, op_len]);
+    raw.extend_from_slice(op);
+    let span = Span::new(start, raw.len() - start).expect("short");
+    raw.extend_from_slice(body);
+    span
+}
+
+const fn header_bytes(part: &Part<'_>) -> usize {
+    match part {
+        Part::Data(..) => 0,
+        Part::Fence(_) => 4 + 5,
+        Part::Trim(_) => 4 + 4,
+    }
+}
+
+const fn fill(attempt: Attempt, place: u32) -> u8 {
+    (attempt.wrapping_mul(31).wrapping_add(place as u64) & 0xff) as u8
+}
+
+/// Reads a body back: whose it is and its place in the batch; `None` when it is not what was made.
+#[must_use]
+pub fn whose(body: &[u8]) -> Option<(Attempt, u32)> {
+    let (attempt, rest) = body.split_first_chunk::<8>()?;
+    let (place, rest) = rest.split_first_chunk::<4>()?;
+    let (bytes, rest) = rest.split_first_chunk::<4>()?;
+    let (attempt, place) = (u64::from_le_bytes(*attempt), u32::from_le_bytes(*place));
+    let is_whole = u32::from_le_bytes(*bytes) as usize == body.len();
+    let byte = fill(attempt, place);
+    (is_whole && rest.iter().all(|b| *b == byte)).then_some((attempt, place))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_tells_whose_it_is_and_a_changed_one_does_not() {
+        let batch = batch(77, &[Part::Data(40, None), Part::Fence("me"), Part::Data(16, Some(3)), Part::Trim(9)]);
+        let bodies: Vec<Vec<u8>> = batch.records().iter().map(|r| r.body(batch.bytes()).to_vec()).collect();
+        assert_eq!((whose(&bodies[0]), whose(&bodies[2])), (Some((77, 0)), Some((77, 2))));
+        assert_eq!(bodies[1], b"me");
+        let mut changed = bodies[0].clone();
+        changed[33] ^= 4;
+        assert_eq!((whose(&changed), whose(&bodies[0][..39])), (None, None));
+        assert!(batch.records()[3].is_command);
+    }
+}

@@ -1,0 +1,159 @@
+//! What is true: a second opinion on a shard's log, decoded from nothing but the synced bytes of its disk.
+//!
+//! It follows the chain of extents as they become stable and keeps for itself what each operation means, so that every
+//! answer of the shard can be held against it. It shares the engine's decoders of bytes, and none of its decisions.
+
+mod basins;
+mod chain;
+mod group;
+mod stream;
+
+use std::collections::BTreeMap;
+
+use engine::log::frame::FrameKind;
+use engine::log::{Geometry, Lsn};
+use model::placement::Placement;
+use model::{GroupId, ShardId, StreamId};
+
+use crate::attempts::Attempts;
+use crate::disk::Disk;
+use crate::truth::basins::BasinsTruth;
+use crate::truth::chain::{Chain, Link};
+use crate::violation::{Rule, Violation, broken};
+pub use basins::BasinTruth;
+pub use chain::ExtentTruth;
+pub use group::{Ask, GroupTruth, NameTruth};
+pub use stream::{BatchTruth, StreamTruth};
+
+/// What holds while an extent is looked at.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Context {
+    /// Simulated time, for windows.
+    pub(crate) now_us: u64,
+    /// The latest wall clock the node has shown.
+    pub(crate) wall_ms_max: u64,
+    /// Where the extent is.
+    pub(crate) lsn: Lsn,
+}
+
+/// What a look at the disk found.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Found {
+    /// Extents that became part of the chain.
+    pub extents_count: u64,
+    /// Batches in them.
+    pub batches_count: u64,
+}
+
+/// The truth about one shard.
+#[derive(Debug)]
+pub struct Truth {
+    chain: Chain,
+    groups: BTreeMap<GroupId, GroupTruth>,
+    /// Empty except on shard 0.
+    pub basins: BasinsTruth,
+}
+
+impl Truth {
+    /// The truth about an empty log.
+    #[must_use]
+    pub fn new(shard: ShardId, placement: Placement, segment_bytes: u64) -> Self {
+        let metadata = (shard == ShardId(0)).then_some(GroupId::METADATA);
+        let ids = metadata.into_iter().chain(placement.groups_of(shard));
+        Self {
+            chain: Chain::new(Geometry { segment_bytes }),
+            groups: ids.map(|id| (id, GroupTruth::new(id))).collect(),
+            basins: BasinsTruth::default(),
+        }
+    }
+
+    /// Looks at what is new on the disk.
+    pub fn look(
+        &mut self,
+        disk: &Disk,
+        now_us: u64,
+        wall_ms_max: u64,
+        attempts: &mut Attempts,
+    ) -> Result<Found, Violation> {
+        let mut found = Found::default();
+        while let Some(link) = self.chain.next(disk) {
+            let context = Context { now_us, wall_ms_max, lsn: link.header.lsn };
+            found.batches_count += self.extent(&link, context, attempts)?;
+            found.extents_count += 1;
+            let extent = ExtentTruth {
+                lsn: link.header.lsn,
+                end: link.header.end(),
+                durable_lsn: link.header.durable_lsn,
+            };
+            self.chain.take(&link.header, link.crc, extent)?;
+        }
+        Ok(found)
+    }
+
+    fn extent(&mut self, link: &Link<'_>, context: Context, attempts: &mut Attempts) -> Result<u64, Violation> {
+        if context.wall_ms_max < link.header.written_ms {
+            return broken(Rule::Timestamps, format!("an extent of {} ms was written before", link.header.written_ms));
+        }
+        let mut batches_count = 0;
+        for (frame, payload, offset) in &link.frames {
+            let Some(group) = self.groups.get_mut(&frame.group) else {
+                return broken(Rule::Consensus, format!("a frame of group {} on another's shard", frame.group.0));
+            };
+            match frame.kind {
+                FrameKind::Batch | FrameKind::Control => group.pend(frame, payload, *offset)?,
+                FrameKind::HardState => group.hard_state(payload)?,
+                FrameKind::Entry => {
+                    batches_count += group.entry(payload, context, attempts, &mut self.basins)?;
+                }
+            }
+        }
+        match self.groups.values().find(|g| g.has_pending()) {
+            Some(group) => broken(Rule::Consensus, format!("frames of group {} that no entry covers", group.id().0)),
+            None => Ok(batches_count),
+        }
+    }
+
+    /// Where the chain of synced extents ends.
+    #[must_use]
+    pub const fn end(&self) -> Lsn {
+        self.chain.end()
+    }
+
+    /// The extents not so long ago, oldest first.
+    pub fn extents(&self) -> impl Iterator<Item = &ExtentTruth> {
+        self.chain.extents()
+    }
+
+    /// The epoch of the last extent.
+    #[must_use]
+    pub const fn epoch(&self) -> u32 {
+        self.chain.epoch()
+    }
+
+    /// How segments lie.
+    #[must_use]
+    pub const fn geometry(&self) -> Geometry {
+        self.chain.geometry()
+    }
+
+    /// A group of this shard.
+    #[must_use]
+    pub fn group(&self, id: GroupId) -> Option<&GroupTruth> {
+        self.groups.get(&id)
+    }
+
+    /// A group of this shard, to note what was asked of it.
+    pub fn group_mut(&mut self, id: GroupId) -> Option<&mut GroupTruth> {
+        self.groups.get_mut(&id)
+    }
+
+    /// All groups.
+    pub fn groups(&self) -> impl Iterator<Item = &GroupTruth> {
+        self.groups.values()
+    }
+
+    /// All streams that exist, with their groups.
+    pub fn streams(&self) -> impl Iterator<Item = (GroupId, StreamId, &StreamTruth)> {
+        self.groups.values().flat_map(|g| g.streams().map(|(id, stream)| (g.id(), *id, stream)))
+    }
+}

@@ -1,0 +1,268 @@
+//! The truth about one stream.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use engine::log::Lsn;
+use engine::log::frame::FrameHeader;
+use model::config::{ResolvedStreamConfig, TimestampingMode};
+use model::stored::StoredRecords;
+use model::{BasinId, Command, Position, StreamName};
+
+use crate::attempts::Sent;
+use crate::payload::{self, Attempt};
+use crate::truth::Context;
+use crate::violation::{Rule, Violation, broken};
+
+/// One batch as it lies in the log.
+#[derive(Debug, Clone)]
+pub struct BatchTruth {
+    /// Its first number.
+    pub first: u64,
+    /// Whose it is; `None` for a batch that is only a command.
+    pub attempt: Option<Attempt>,
+    /// Of each record.
+    pub timestamps: Box<[u64]>,
+    /// Commands in it, by place.
+    pub commands: Box<[(u32, Command)]>,
+    /// Its frame.
+    pub lsn: Lsn,
+    /// Bytes of the frame.
+    pub frame_bytes: u32,
+    /// On the shard's wall clock, in seconds.
+    pub arrived_s: u32,
+}
+
+impl BatchTruth {
+    /// The number behind its last record.
+    #[must_use]
+    pub const fn end(&self) -> u64 {
+        self.first + self.timestamps.len() as u64
+    }
+}
+
+/// A value that changes, with the last few it had.
+#[derive(Debug, Clone)]
+pub(crate) struct Versions<T> {
+    last: VecDeque<T>,
+    count: u64,
+}
+
+impl<T: PartialEq> Versions<T> {
+    fn new(first: T) -> Self {
+        Self { last: VecDeque::from([first]), count: 1 }
+    }
+
+    fn push(&mut self, value: T) {
+        if self.last.len() == VERSIONS_MAX {
+            self.last.pop_front();
+        }
+        self.last.push_back(value);
+        self.count += 1;
+    }
+
+    pub(crate) fn now(&self) -> &T {
+        self.last.back().expect("there is always one")
+    }
+
+    /// How many there were.
+    pub(crate) const fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// Whether it was this at some time since there were `count`; yes if that is too long ago to tell.
+    pub(crate) fn was(&self, value: &T, count: u64) -> bool {
+        let back = usize::try_from(self.count - count + 1).unwrap_or(usize::MAX);
+        back > self.last.len() || self.last.iter().rev().take(back).any(|v| v == value)
+    }
+}
+
+/// One stream.
+#[derive(Debug, Clone)]
+pub struct StreamTruth {
+    /// Its basin.
+    pub basin: BasinId,
+    /// Its name.
+    pub name: StreamName,
+    /// Its configuration, and those before.
+    pub(crate) config: Versions<Arc<ResolvedStreamConfig>>,
+    /// Milliseconds since the Unix epoch.
+    pub created_ms: u64,
+    /// Being deleted since, in milliseconds since the Unix epoch.
+    pub deleted_ms: Option<u64>,
+    /// Batches of which something is not trimmed, in order.
+    pub batches: VecDeque<BatchTruth>,
+    /// The durable tail.
+    pub tail: Position,
+    /// Records below are gone.
+    pub trim_point: u64,
+    /// The token in force, and those before; empty is none.
+    pub(crate) token: Versions<String>,
+    /// When it was last written, on the shard's wall clock, in seconds.
+    pub written_s: u32,
+    /// The furthest tail that anybody was told.
+    pub told_tail: u64,
+}
+
+impl StreamTruth {
+    pub(super) fn new(basin: BasinId, name: StreamName, config: Arc<ResolvedStreamConfig>, created_ms: u64) -> Self {
+        Self {
+            basin,
+            name,
+            config: Versions::new(config),
+            created_ms,
+            deleted_ms: None,
+            batches: VecDeque::new(),
+            tail: Position::ZERO,
+            trim_point: 0,
+            token: Versions::new(String::new()),
+            written_s: seconds(created_ms),
+            told_tail: 0,
+        }
+    }
+
+    pub(super) fn configure(&mut self, config: Arc<ResolvedStreamConfig>) {
+        self.config.push(config);
+    }
+
+    /// Decodes a batch of this stream, and says what is wrong with it by itself.
+    pub(super) fn decode(
+        &self,
+        frame: &FrameHeader,
+        payload: &[u8],
+        lsn: Lsn,
+        context: Context,
+    ) -> Result<BatchTruth, Violation> {
+        let mut timestamps = Vec::with_capacity(frame.records_count as usize);
+        let mut commands = Vec::new();
+        let mut attempt = None;
+        let mut last = self.tail;
+        let mut place = 0u32;
+        for record in StoredRecords::new(payload) {
+            let Ok(record) = record else {
+                return broken(Rule::Atomic, format!("stream `{}`: a record that cannot be read", self.name));
+            };
+            if record.position.seq_num != last.seq_num {
+                let what = format!("stream `{}`: {} behind {}", self.name, record.position.seq_num, last.seq_num);
+                return broken(Rule::Dense, what);
+            }
+            let ahead = self.allows_future(context).then_some(u64::MAX).unwrap_or(context.wall_ms_max);
+            let timestamp = record.position.timestamp;
+            if timestamp < last.timestamp || timestamp > ahead.max(last.timestamp) {
+                let what = format!("stream `{}`: timestamp {timestamp} behind {}", self.name, last.timestamp);
+                return broken(Rule::Timestamps, what);
+            }
+            match record.command() {
+                Some(command) => commands.push((place, command)),
+                None => match payload::whose(record.body) {
+                    Some((whose, at)) if at == place && attempt.is_none_or(|a| a == whose) => attempt = Some(whose),
+                    _ => return broken(Rule::Atomic, format!("stream `{}`: a body that nobody sent", self.name)),
+                },
+            }
+            timestamps.push(timestamp);
+            last = Position { seq_num: last.seq_num + 1, timestamp };
+            place += 1;
+        }
+        let said = (frame.first_seq_num, frame.records_count, frame.first_timestamp, frame.last_timestamp);
+        let is = (self.tail.seq_num, place, timestamps.first().copied().unwrap_or(0), last.timestamp);
+        if said != is {
+            return broken(Rule::Atomic, format!("stream `{}`: the frame says {said:?} and is {is:?}", self.name));
+        }
+        let frame_bytes = u32::try_from(frame.frame_bytes()).expect("an extent is a few MiB");
+        let (timestamps, commands) = (timestamps.into(), commands.into());
+        let first = self.tail.seq_num;
+        Ok(BatchTruth { first, attempt, timestamps, commands, lsn, frame_bytes, arrived_s: frame.arrived_s })
+    }
+
+    /// Whether timestamps beyond the clock may be in its log, now or by a configuration not so long ago.
+    fn allows_future(&self, _context: Context) -> bool {
+        self.config.last.iter().any(|c| c.timestamping_uncapped && c.timestamping_mode() != TimestampingMode::Arrival)
+    }
+
+    /// Whether a batch may have been admitted under these conditions.
+    pub(super) fn admits(&self, sent: &Sent, batch: &BatchTruth) -> Result<(), Violation> {
+        let name = &self.name;
+        if sent.records_count as usize != batch.timestamps.len() {
+            let what = format!("stream `{name}`: {} of {} records", batch.timestamps.len(), sent.records_count);
+            return broken(Rule::Atomic, what);
+        }
+        if sent.basin != self.basin || sent.stream != self.name {
+            return broken(Rule::SentOnce, format!("stream `{name}` has a batch that was sent to `{}`", sent.stream));
+        }
+        if let Some(wanted) = sent.match_seq_num.filter(|wanted| *wanted != batch.first) {
+            return broken(Rule::Conditions, format!("stream `{name}`: admitted at {}, asked for {wanted}", batch.first));
+        }
+        let token = self.token.now();
+        match &sent.fencing_token {
+            Some(given) if given != token => {
+                broken(Rule::Fenced, format!("stream `{name}`: admitted with `{given}` while `{token}` was in force"))
+            }
+            _ if self.deleted_ms.is_some() => {
+                broken(Rule::DeleteLawful, format!("stream `{name}`: admitted while it was being deleted"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Takes a batch.
+    pub(super) fn take(&mut self, batch: BatchTruth) {
+        for (place, command) in &batch.commands {
+            match command {
+                Command::Fence(token) => self.token.push(token.as_str().to_owned()),
+                Command::Trim(up_to) => {
+                    self.trim_point = self.trim_point.max((*up_to).min(batch.first + u64::from(*place) + 1));
+                }
+            }
+        }
+        let timestamp = *batch.timestamps.last().expect("a batch has records");
+        self.tail = Position { seq_num: batch.end(), timestamp };
+        self.written_s = self.written_s.max(batch.arrived_s);
+        self.batches.push_back(batch);
+        self.drop_trimmed();
+    }
+
+    /// Records below `up_to` expire, as the shard says.
+    pub(super) fn expire(&mut self, up_to: u64, context: Context) -> Result<(), Violation> {
+        let now_s = seconds(context.wall_ms_max);
+        let ages = self.config.last.iter().filter_map(|c| c.retention_age_secs).min();
+        let gone = self.batches.iter().take_while(|b| b.first < up_to);
+        for batch in gone {
+            let is_old = ages.is_some_and(|age| u64::from(batch.arrived_s) + age < u64::from(now_s));
+            if !is_old {
+                let what = format!("stream `{}`: expired at {now_s} s what came at {} s", self.name, batch.arrived_s);
+                return broken(Rule::TrimLawful, what);
+            }
+        }
+        self.trim_point = self.trim_point.max(up_to.min(self.tail.seq_num));
+        self.drop_trimmed();
+        Ok(())
+    }
+
+    /// Whether it may be deleted for being empty, as of `at_ms`.
+    pub(super) fn is_empty_too_long(&self, at_ms: u64) -> bool {
+        let min_age = self.config.last.iter().map(|c| c.delete_on_empty_min_age_secs).filter(|age| *age > 0).min();
+        let is_empty = self.trim_point == self.tail.seq_num;
+        is_empty && min_age.is_some_and(|age| u64::from(self.written_s) + age <= u64::from(seconds(at_ms)))
+    }
+
+    fn drop_trimmed(&mut self) {
+        while self.batches.front().is_some_and(|b| b.end() <= self.trim_point) {
+            self.batches.pop_front();
+        }
+    }
+
+    /// The batch that holds this number.
+    #[must_use]
+    pub fn batch_of(&self, seq_num: u64) -> Option<&BatchTruth> {
+        let at = self.batches.partition_point(|b| b.end() <= seq_num);
+        self.batches.get(at).filter(|b| b.first <= seq_num)
+    }
+}
+
+/// Whole seconds.
+pub(crate) fn seconds(ms: u64) -> u32 {
+    u32::try_from(ms / 1000).unwrap_or(u32::MAX)
+}
+
+/// Values remembered of what changes.
+const VERSIONS_MAX: usize = 64;

@@ -1,0 +1,186 @@
+//! Dying, and coming back: what the disk keeps, what recovery makes of it, and whether both agree with the truth.
+
+use engine::event::{Effect, Effects, Op, Reply, ReplyTo, Request, Target};
+use engine::log::Lsn;
+use engine::shard::{LogImage, Recovered, Shard};
+use model::{GroupId, NamePrefix, ShardId, StreamId};
+
+use super::{What, World};
+use crate::coverage::{Fault, Phase, Point};
+use crate::disk::{Disk, Tear};
+use crate::truth::StreamTruth;
+use crate::violation::{Rule, Violation, broken};
+
+impl World {
+    /// The process ends here and now, of this fault or, without one, of an error it was told.
+    pub(super) fn die(&mut self, node: usize, of: Option<Fault>) -> Result<(), Violation> {
+        self.nodes[node].dies_after = None;
+        for at in 0..self.nodes[node].seats.len() {
+            let phases = self.nodes[node].seats[at].phases();
+            if let Some(fault) = of {
+                self.coverage.fault(fault, &phases);
+            }
+            self.tear(node, at, &phases)?;
+        }
+        self.nodes[node].is_up = false;
+        self.nodes[node].life += 1;
+        self.nodes[node].paused_until_us = 0;
+        self.nodes[node].basins.clear();
+        // What was sent is not answered any more; what came of it is seen when the node is back.
+        let pending = std::mem::take(&mut self.pending);
+        let (found, gone) = self.attempts.forget(pending.keys().copied());
+        if found > 0 {
+            self.coverage.point(Point::IndefiniteFound);
+        }
+        if gone > 0 {
+            self.coverage.point(Point::IndefiniteGone);
+        }
+        for pending in pending.values() {
+            self.unregister(pending);
+        }
+        self.reset_clients();
+        let down_us = if self.rng.one_in(20) { self.rng.between(1, 600) * 1_000_000 } else { self.rng.between(10_000, 3_000_000) };
+        self.schedule(self.now_us + down_us, node, None, What::Restart);
+        Ok(())
+    }
+
+    /// What was on its way to one disk arrives or does not.
+    fn tear(&mut self, node: usize, at: usize, phases: &[Phase]) -> Result<(), Violation> {
+        let tear = self.rng.pick(&Tear::ALL);
+        let Self { nodes, rng, .. } = self;
+        let seat = &mut nodes[node].seats[at];
+        seat.heal();
+        let (kept, lost) = seat.disk.crash(tear, rng);
+        seat.die();
+        let shard = seat.config.shard;
+        if kept > 0 && lost > 0 {
+            self.coverage.fault(Fault::Torn, phases);
+        }
+        self.note(node, shard, "dies", [kept, lost, 0]);
+        self.look(node, shard)?;
+        self.damage(node, shard, phases)
+    }
+
+    /// The process starts again on what the disks hold.
+    pub(super) fn restart(&mut self, node: usize) -> Result<(), Violation> {
+        self.nodes[node].is_up = true;
+        self.nodes[node].up_since_us = self.now_us;
+        self.counts.lives += 1;
+        for at in 0..self.nodes[node].seats.len() {
+            let shard = ShardId(u16::try_from(at).expect("few shards"));
+            let had_checkpoint = self.nodes[node].seats[at].disk.checkpoint().is_some();
+            let (machine, recovered) = self.recover(node, shard)?;
+            self.coverage.point(if had_checkpoint { Point::RecoveredCheckpoint } else { Point::RecoveredPlain });
+            if recovered.torn_count > 0 {
+                self.coverage.point(Point::TornEnd);
+            }
+            self.note(node, shard, "recovered", [recovered.end.0, recovered.extents_count, recovered.torn_count]);
+            self.nodes[node].seats[at].shard = Some(machine);
+            let now_us = self.now_us;
+            let now = self.nodes[node].now(now_us);
+            let seat = &mut self.nodes[node].seats[at];
+            let mut effects = Effects::default();
+            seat.shard.as_mut().expect("just recovered").start(now, &mut effects);
+            for effect in effects.drain().collect::<Vec<_>>() {
+                self.carry(node, shard, effect)?;
+            }
+            self.audit(node, shard)?;
+        }
+        Ok(())
+    }
+
+    fn recover(&mut self, node: usize, shard: ShardId) -> Result<(Shard, Recovered), Violation> {
+        let seat = &self.nodes[node].seats[usize::from(shard.0)];
+        let (machine, recovered) = match Shard::recover(seat.config.clone(), &seat.disk) {
+            Ok(recovered) => recovered,
+            Err(error) => return broken(Rule::ComesBack, error.to_string()),
+        };
+        let (end, streams) = (seat.truth.end(), seat.truth.streams().count() as u64);
+        if recovered.end != end {
+            let what = format!("recovery ends at {} and the chain of synced extents at {}", recovered.end.0, end.0);
+            return broken(Rule::ComesBack, what);
+        }
+        if recovered.streams_count != streams {
+            return broken(Rule::ComesBack, format!("{} streams come back of {streams}", recovered.streams_count));
+        }
+        Ok((machine, recovered))
+    }
+
+    /// Asks the shard that has just come back about every stream, before anything else is asked of it.
+    fn audit(&mut self, node: usize, shard: ShardId) -> Result<(), Violation> {
+        let now_us = self.now_us;
+        let now = self.nodes[node].now(now_us);
+        let Self { nodes, .. } = self;
+        let seat = &mut nodes[node].seats[usize::from(shard.0)];
+        let machine = seat.shard.as_mut().expect("just recovered");
+        let mut ask = |op: Op| {
+            let mut effects = Effects::default();
+            let reply_to = ReplyTo { front: 1, token: 0 };
+            let request = Request { reply_to, arrived_us: now.mono_us, op };
+            machine.step(now, engine::event::Event::Request(request), &mut effects);
+            let reply = effects.drain().find_map(|effect| match effect {
+                Effect::Reply { to, reply } if to == reply_to => Some(reply),
+                _ => None,
+            });
+            reply
+        };
+        for (group, id, stream) in seat.truth.streams() {
+            audit_stream(group, id, stream, &mut ask)?;
+        }
+        let basins: std::collections::BTreeSet<_> = seat.truth.streams().map(|(_, _, s)| s.basin).collect();
+        for basin_id in basins {
+            let (prefix, start_after) = (NamePrefix::empty(), NamePrefix::empty());
+            let Some(Reply::Streams(listed, _)) = ask(Op::ListStreams { basin_id, prefix, start_after, limit: 1000 })
+            else {
+                return broken(Rule::ComesBack, "a listing is not answered");
+            };
+            let there = seat.truth.streams().filter(|(_, _, s)| s.basin == basin_id).count();
+            if listed.len() != there {
+                return broken(Rule::ComesBack, format!("{} streams are listed of {there}", listed.len()));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Tail, configuration and life of a stream that has come back must be exactly what the disk says.
+fn audit_stream(
+    group: GroupId,
+    id: StreamId,
+    stream: &StreamTruth,
+    ask: &mut impl FnMut(Op) -> Option<Reply>,
+) -> Result<(), Violation> {
+    let target = target_of(group, id, stream);
+    let reply = ask(Op::CheckTail { target: target.clone(), create: None });
+    match (&reply, stream.deleted_ms) {
+        (Some(Reply::Tail(tail)), None) if *tail == stream.tail => {}
+        (Some(Reply::Failed(_)), Some(_)) => return Ok(()),
+        _ => {
+            let what = format!("stream `{}` ends at {:?} and comes back as {reply:?}", stream.name, stream.tail);
+            return broken(Rule::ComesBack, what);
+        }
+    }
+    match ask(Op::GetStreamConfig { target }) {
+        Some(Reply::StreamConfig(config)) if config == *stream.config.now() => Ok(()),
+        other => broken(Rule::Configuration, format!("stream `{}` comes back with {other:?}", stream.name)),
+    }
+}
+
+/// One incarnation, as a request names it.
+pub(super) fn target_of(group: GroupId, id: StreamId, stream: &StreamTruth) -> Target {
+    Target {
+        group,
+        basin_id: stream.basin,
+        basin: model::BasinName::try_from("some-basin").expect("valid"),
+        stream: stream.name.clone(),
+        incarnation: Some(id),
+    }
+}
+
+/// The place of a log behind which recovery looks, as the checkpoint on this disk says it; the log's start without one.
+pub(super) fn replay_end(disk: &Disk) -> Lsn {
+    // magic 8 | kind 1, bytes 4, crc 4 | directory 16, shard 2, segment bytes 8 | replay end
+    const REPLAY_AT: usize = 8 + 9 + 26;
+    let raw = disk.checkpoint().and_then(|bytes| bytes.get(REPLAY_AT..REPLAY_AT + 8));
+    raw.and_then(|raw| raw.try_into().ok()).map_or(Lsn(0), |raw| Lsn(u64::from_le_bytes(raw)))
+}

@@ -1,0 +1,83 @@
+//! The end: faults stop, everything must work again, and all that was acknowledged is read from the disk alone.
+
+use engine::event::Event;
+use engine::shard::LogImage;
+use model::ShardId;
+
+use super::World;
+use super::damage::check_reads;
+use super::judge::Asked;
+use crate::coverage::Point;
+use crate::scratch::Scratch;
+use crate::violation::{Rule, Violation, broken};
+
+impl World {
+    pub(super) fn finish(&mut self) -> Result<(), Violation> {
+        self.faults_stopped = true;
+        for node in &mut self.nodes {
+            node.paused_until_us = 0;
+            node.slow_until_us = 0;
+            node.dies_after = None;
+            for seat in &mut node.seats {
+                seat.heal();
+                seat.armed.clear();
+                seat.doomed.clear();
+            }
+        }
+        // The longest a node stays down, and then some time to work.
+        self.run_until(self.now_us + 700_000_000)?;
+        let acks = self.counts.acks;
+        self.run_until(self.now_us + 60_000_000)?;
+        if self.counts.acks == acks && self.swarm.think_us < 1_000_000 {
+            return broken(Rule::Heals, "no append is acknowledged in a minute without faults");
+        }
+        self.clients_stopped = true;
+        self.run_until(self.now_us + 30_000_000)?;
+        if let Some((token, pending)) = self.pending.iter().find(|(_, p)| !matches!(p.asked, Asked::Follow { .. })) {
+            let what = format!("request {token} ({:?}) of {} us was never answered", pending.asked, pending.sent_us);
+            return broken(Rule::Answered, what);
+        }
+        for (token, pending) in &self.pending {
+            let (Asked::Follow { from, .. }, Some(named)) = (&pending.asked, &pending.named) else { continue };
+            let truth = &self.nodes[0].seats[usize::from(pending.shard.0)].truth;
+            let stream = truth.group(named.group).and_then(|g| g.named(named.basin, &named.stream));
+            if stream.is_some_and(|(id, s)| pending.is_about(id) && s.tail.seq_num > *from) {
+                return broken(Rule::Heals, format!("follower {token} of `{}` from {from} sleeps", named.stream));
+            }
+        }
+        for node in 0..self.nodes.len() {
+            self.stop(node)?;
+        }
+        Ok(())
+    }
+
+    /// Drains a node, stops it, and reads everything from its disks.
+    fn stop(&mut self, node: usize) -> Result<(), Violation> {
+        for at in 0..self.nodes[node].seats.len() {
+            self.give(node, ShardId(u16::try_from(at).expect("few shards")), Event::Drain);
+        }
+        self.run_until(self.now_us + 5_000_000)?;
+        let now_us = self.now_us;
+        let now = self.nodes[node].now(now_us);
+        for seat in &mut self.nodes[node].seats {
+            if seat.shard.as_ref().is_none_or(|shard| !shard.is_idle()) {
+                return broken(Rule::Heals, "a node that drains does not come to rest");
+            }
+            seat.shard = None;
+            let scratch = Scratch::recover(seat.config.clone(), &seat.disk, now);
+            let mut scratch = match scratch {
+                Ok(scratch) => scratch,
+                Err(error) => return broken(Rule::ComesBack, error.to_string()),
+            };
+            if scratch.recovered.end != seat.truth.end() || scratch.streams_count() != seat.truth.streams().count() as u64 {
+                return broken(Rule::ComesBack, "what is on the disk at the end is not all of it");
+            }
+            if check_reads(&seat.truth, &mut scratch, &seat.disk)? {
+                return broken(Rule::ReadContents, "at the end something is damaged");
+            }
+            self.trace.absorb(seat.disk.checkpoint().unwrap_or(&[]));
+        }
+        self.coverage.point(Point::Drained);
+        Ok(())
+    }
+}
