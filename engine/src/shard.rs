@@ -236,7 +236,7 @@ impl Shard {
             Op::CheckTail { target, create } => self.check_tail(now, to, &target, create, effects),
             Op::Read(read) => self.read(now, to, read, effects),
             Op::Follow(follow) => self.follow(to, follow, effects),
-            Op::CancelFollow(token) => self.waiters.cancel(ReplyTo { front: to.front, token }),
+            Op::CancelFollow(token) => self.cancel_follow(ReplyTo { front: to.front, token }),
             Op::CreateStream { target, spec, request_key } => {
                 self.create_stream(now, to, &target, spec, request_key, effects)
             }

@@ -30,6 +30,8 @@ pub(crate) struct PendingRead {
     piece: (Lsn, Lsn),
     /// Bytes that the piece must have so that it holds a frame.
     at_least: usize,
+    /// Nobody waits for the answer any more.
+    is_cancelled: bool,
 }
 
 /// A piece of the log to read.
@@ -97,7 +99,7 @@ impl Shard {
         }
         let target = Target { incarnation: Some(id), ..target };
         let piece = (Lsn(0), Lsn(0));
-        let read = PendingRead { to, target, next, seek, limits, may_follow, piece, at_least: 0 };
+        let read = PendingRead { to, target, next, seek, limits, may_follow, piece, at_least: 0, is_cancelled: false };
         self.drive(read, None, effects);
     }
 
@@ -122,6 +124,7 @@ impl Shard {
                 may_follow: true,
                 piece: (Lsn(0), Lsn(0)),
                 at_least: 0,
+                is_cancelled: false,
             };
             return self.drive(read, None, effects);
         }
@@ -130,6 +133,14 @@ impl Shard {
             return effects.reply(to, Reply::Failed(Unavailable::Busy { retry_after_ms: BUSY_RETRY_MS }.into()));
         }
         self.waiters.add((target.group, place.1), Waiter { to, follow });
+    }
+
+    /// A follow is not to be answered any more: whether it waits, or was woken and its records are being fetched.
+    pub(crate) fn cancel_follow(&mut self, to: ReplyTo) {
+        self.waiters.cancel(to);
+        for read in self.reads.values_mut().filter(|read| read.to == to) {
+            read.is_cancelled = true;
+        }
     }
 
     /// Serves the readers that wait on a stream that got records.
@@ -149,6 +160,9 @@ impl Shard {
     /// A piece of the log has come.
     pub(crate) fn log_read(&mut self, id: LogReadId, result: Result<Bytes, String>, effects: &mut Effects) {
         let read = self.reads.remove(&id).expect("only reads that were asked for end");
+        if read.is_cancelled {
+            return;
+        }
         match result {
             Ok(bytes) => self.drive(read, Some(bytes), effects),
             Err(reason) => effects.reply(read.to, Reply::Failed(Failure::Corrupt(reason))),

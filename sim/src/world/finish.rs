@@ -24,8 +24,11 @@ impl World {
                 seat.doomed.clear();
             }
         }
-        // The longest a node stays down, and then some time to work.
-        self.run_until(self.now_us + 700_000_000)?;
+        while self.nodes.iter().any(|node| !node.is_up) {
+            self.run_until(self.now_us + 1_000_000)?;
+        }
+        // What slow disks still have to do, and then some time to work.
+        self.run_until(self.now_us + 10_000_000)?;
         let acks = self.counts.acks;
         self.run_until(self.now_us + 60_000_000)?;
         if self.counts.acks == acks && self.swarm.think_us < 1_000_000 {

@@ -153,7 +153,7 @@ impl World {
     pub(super) fn reply(&mut self, node: usize, shard: ShardId, to: ReplyTo, reply: Reply) -> Result<(), Violation> {
         let token = to.token;
         let Some(pending) = self.pending.remove(&token) else {
-            return broken(Rule::Answered, format!("request {token} is answered and nobody waits: {reply:?}"));
+            return broken(Rule::Answered, format!("request {token} is answered and nobody waits: {}", name_of(&reply)));
         };
         self.note(node, shard, name_of(&reply), numbers_of(token, &reply));
         match &reply {
@@ -223,7 +223,7 @@ impl World {
                     broken(Rule::AckedIsDurable, format!("basin `{name}` is said to be deleted"))
                 }
             }
-            (asked, reply) => broken(Rule::Answered, format!("{asked:?} is answered with {reply:?}")),
+            (asked, reply) => broken(Rule::Answered, format!("{asked:?} is answered with {}", name_of(reply))),
         }
     }
 
