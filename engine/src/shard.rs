@@ -173,6 +173,8 @@ pub struct Shard {
     chores: VecDeque<Chore>,
     timer: Timer,
     is_draining: bool,
+    /// Something was refused for want of room: a checkpoint may free some, though nothing is written that asks for one.
+    wants_room: bool,
     stats: ShardStats,
     /// Room for the timestamps of one batch.
     timestamps: Box<[u64; BATCH_RECORDS_MAX]>,
@@ -192,10 +194,13 @@ impl Shard {
             }
             Event::SegmentFailed { segment, reason: _ } => self.space.prepare_failed(segment, now.mono_us),
             Event::CheckpointWritten => self.checkpoint_written(now, effects),
-            Event::CheckpointFailed { reason: _ } => self.checkpoint_failed(),
+            Event::CheckpointFailed { reason: _ } => self.checkpoint_failed(now),
             Event::Timer => self.timer_fired(now, effects),
             Event::Shard(message) => self.shard_message(now, message, effects),
             Event::Drain => self.is_draining = true,
+        }
+        if std::mem::take(&mut self.wants_room) {
+            self.consider_checkpoint(now, effects);
         }
         self.prepare_segment(now, effects);
         self.arm_timer(now, effects);

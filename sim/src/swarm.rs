@@ -69,7 +69,7 @@ impl Swarm {
             if has_large_batches { 5 << 19 } else { rng.pick(&[48 << 10, 64 << 10, 128 << 10, 256 << 10]) };
         let log_bytes = rng.pick(&[9 << 20, 12 << 20, 16 << 20, 24 << 20]);
         let records_max = rng.pick(&[1, 3, 20, 100]);
-        let is_busy = rng.one_in(6);
+        let is_busy = rng.one_in(10);
         Self {
             placement: Placement { groups_count, shards_count },
             segment_bytes,
@@ -84,7 +84,7 @@ impl Swarm {
             streams_count: rng.pick(&[2, 5, 20, 60]),
             skew: rng.pick(&[0, 1, 4]),
             clients_count: rng.pick(&[3, 5, 8, 12]),
-            think_us: if is_busy { rng.pick(&[2_000, 10_000, 30_000]) } else { rng.pick(&[150_000, 300_000, 600_000]) },
+            think_us: if is_busy { rng.pick(&[5_000, 20_000, 50_000]) } else { rng.pick(&[150_000, 300_000, 600_000]) },
             records_max,
             record_bytes_max: rng.pick(&[16, 100, 1_000, 4_000]),
             has_large_batches,

@@ -73,6 +73,7 @@ impl Shard {
             return Ok(());
         }
         self.stats.rejected_full_total += 1;
+        self.wants_room = true;
         Err((Unavailable::LogFull.into(), 0))
     }
 
@@ -163,5 +164,7 @@ pub(crate) fn deleting(target: &Target) -> Failure {
 
 /// Log kept for what makes room: trims, deletions, expiry.
 pub(crate) const RESERVE_BYTES: u64 = 4 << 20;
+/// With less room than this, appends are refused.
+pub(crate) const FULL_BYTES: u64 = MARGIN_BYTES + RESERVE_BYTES;
 /// Log that the extents on their way may need beside their frames: ends of segments.
 const MARGIN_BYTES: u64 = 3 << 20;

@@ -23,6 +23,7 @@ use crate::log::codec::{Malformed, Reader, Writer};
 use crate::log::writer::LogEnd;
 use crate::log::{Lsn, SegmentNo};
 use crate::shard::Shard;
+use crate::shard::append::FULL_BYTES;
 use crate::stream::index::{IndexEntry, StreamIndex};
 use crate::stream::op::{get_basin, get_cipher, get_stream_config, put_basin, put_cipher, put_stream_config};
 use crate::stream::state::{Life, Stream};
@@ -48,8 +49,10 @@ pub(crate) struct Checkpoint {
     stage: Stage,
     /// Where recovery begins with the one in the making.
     replay: LogEnd,
-    /// Where the log was when the last one was begun.
-    last_begun: Lsn,
+    /// Where the log was when the last one was begun, and the one before that.
+    last_begun: (Lsn, Lsn),
+    /// The last attempt failed; the next is made no earlier.
+    retry_at_us: u64,
 }
 
 impl Checkpoint {
@@ -57,25 +60,28 @@ impl Checkpoint {
         Self {
             stage: Stage::Idle,
             replay: LogEnd { end: Lsn(0), prev_lsn: Lsn(0), prev_header_crc: 0, epoch: 0 },
-            last_begun,
+            last_begun: (last_begun, last_begun),
+            retry_at_us: 0,
         }
     }
 }
 
 impl Shard {
     /// Begins a checkpoint if enough log was written since the last, or if one would free segments that are needed.
-    pub(crate) fn consider_checkpoint(&mut self, effects: &mut Effects) {
-        if self.checkpoint.stage != Stage::Idle {
+    pub(crate) fn consider_checkpoint(&mut self, now: Now, effects: &mut Effects) {
+        if self.checkpoint.stage != Stage::Idle || now.mono_us < self.checkpoint.retry_at_us {
             return;
         }
-        let written = self.writer.end().0.saturating_sub(self.checkpoint.last_begun.0);
+        let last_begun = self.checkpoint.last_begun.0;
+        let written = self.writer.end().0.saturating_sub(last_begun.0);
         let is_tight = || {
             let room = self.space.room_bytes(self.writer.end(), self.replay_from);
-            room < 3 * self.config.segment_bytes && self.space.waits_for_checkpoint(self.replay_from)
+            let tight_bytes = (3 * self.config.segment_bytes).max(FULL_BYTES + self.config.segment_bytes);
+            room < tight_bytes && self.space.waits_for_checkpoint(self.replay_from)
         };
         if written >= self.config.checkpoint_log_bytes || (written > 0 && is_tight()) {
             self.checkpoint.stage = Stage::Begun;
-            self.checkpoint.last_begun = self.writer.end();
+            self.checkpoint.last_begun = (self.writer.end(), last_begun);
             effects.push(Effect::Checkpoint(CheckpointPart::Begin));
         }
     }
@@ -98,16 +104,18 @@ impl Shard {
                 self.checkpoint.stage = Stage::Idle;
                 self.stats.checkpoints_total += 1;
                 self.replay_from = self.geometry.segment(self.checkpoint.replay.end).max(SegmentNo(1));
-                self.consider_checkpoint(effects);
+                self.consider_checkpoint(now, effects);
                 return self.go_on(now, effects);
             }
         };
         effects.push(Effect::Checkpoint(part));
     }
 
-    /// Gives up on the checkpoint in the making; the one in force stays, and the next attempt comes with the log.
-    pub(crate) const fn checkpoint_failed(&mut self) {
+    /// Gives up on the checkpoint in the making; the one in force stays, and another attempt is made when its time has come.
+    pub(crate) const fn checkpoint_failed(&mut self, now: Now) {
         self.checkpoint.stage = Stage::Idle;
+        self.checkpoint.last_begun.0 = self.checkpoint.last_begun.1;
+        self.checkpoint.retry_at_us = now.mono_us + RETRY_US;
     }
 
     fn head(&self) -> Bytes {
@@ -373,6 +381,8 @@ fn get_end(p: &mut Reader<'_>, loaded: &mut Loaded) -> Result<(), Malformed> {
     Ok(())
 }
 
+/// Pause after a checkpoint could not be written.
+const RETRY_US: u64 = 1_000_000;
 const MAGIC: &[u8; 8] = b"MRCKPT01";
 /// A piece takes rows until it has this many bytes: well under a millisecond of work.
 const PIECE_BYTES: usize = 64 << 10;

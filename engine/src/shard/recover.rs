@@ -119,6 +119,7 @@ impl Shard {
             chores: VecDeque::new(),
             timer: Timer::default(),
             is_draining: false,
+            wants_room: false,
             stats: ShardStats::default(),
             timestamps: Box::new([0; BATCH_RECORDS_MAX]),
             config,

@@ -164,7 +164,7 @@ impl Shard {
         self.stage.ticket += 1;
         self.stage.must_seal = false;
         self.write(lsn, sealed.bytes, effects);
-        self.consider_checkpoint(effects);
+        self.consider_checkpoint(now, effects);
         true
     }
 

@@ -1,6 +1,6 @@
 //! The truth about basins, from the metadata group.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use engine::event::BasinInfo;
@@ -13,6 +13,16 @@ use crate::violation::{Rule, Violation, broken};
 pub struct BasinTruth {
     /// As the log has it.
     pub info: Arc<BasinInfo>,
+    /// As it had it before, latest last.
+    former: VecDeque<Arc<BasinInfo>>,
+}
+
+impl BasinTruth {
+    /// Whether it is so, or was not so long ago.
+    #[must_use]
+    pub fn had(&self, info: &Arc<BasinInfo>) -> bool {
+        self.info == *info || self.former.contains(info)
+    }
 }
 
 /// All basins.
@@ -43,7 +53,15 @@ impl BasinsTruth {
             Some(_) => {}
         }
         self.last_id = self.last_id.max(info.id.0);
-        self.by_name.insert(info.name.clone(), BasinTruth { info: Arc::clone(info) });
+        let before = self.by_name.remove(&info.name);
+        let mut former = before.map_or_else(VecDeque::new, |mut before| {
+            before.former.push_back(before.info);
+            before.former
+        });
+        if former.len() > FORMER_MAX {
+            former.pop_front();
+        }
+        self.by_name.insert(info.name.clone(), BasinTruth { info: Arc::clone(info), former });
         Ok(())
     }
 
@@ -88,3 +106,6 @@ impl BasinsTruth {
             || self.deleting_us.get(name).is_some_and(|at| *at >= since_us)
     }
 }
+
+/// Configurations remembered of a basin.
+const FORMER_MAX: usize = 16;

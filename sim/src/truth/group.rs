@@ -1,6 +1,6 @@
 //! The truth about one group: its promises, its entries, its streams and their names.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use engine::log::codec::Reader;
 use engine::log::frame::{FrameHeader, FrameKind};
@@ -48,7 +48,7 @@ pub struct GroupTruth {
     generation: u64,
     streams: BTreeMap<StreamId, StreamTruth>,
     /// Those that are gone, for answers under way: latest last.
-    gone: Vec<(StreamId, StreamTruth)>,
+    gone: VecDeque<(StreamId, StreamTruth)>,
     names: BTreeMap<(BasinId, StreamName), NameTruth>,
     dropped: BTreeSet<BasinId>,
     pending: Vec<(FrameHeader, Vec<u8>, usize)>,
@@ -64,7 +64,7 @@ impl GroupTruth {
             index: 0,
             generation: 0,
             streams: BTreeMap::new(),
-            gone: Vec::new(),
+            gone: VecDeque::new(),
             names: BTreeMap::new(),
             dropped: BTreeSet::new(),
             pending: Vec::new(),
@@ -259,7 +259,8 @@ impl GroupTruth {
     }
 
     fn remove(&mut self, id: StreamId, context: Context) {
-        let Some(stream) = self.streams.remove(&id) else { return };
+        let Some(mut stream) = self.streams.remove(&id) else { return };
+        stream.drop_all();
         if let Some(name) = self.names.get_mut(&(stream.basin, stream.name.clone())) {
             name.current = None;
             name.deleting_us = Some(context.now_us);
@@ -268,9 +269,9 @@ impl GroupTruth {
                 name.former.remove(0);
             }
         }
-        self.gone.push((id, stream));
+        self.gone.push_back((id, stream));
         if self.gone.len() > GONE_MAX {
-            self.gone.remove(0);
+            self.gone.pop_front();
         }
     }
 
@@ -351,4 +352,4 @@ impl GroupTruth {
 /// Incarnations remembered of a name.
 const FORMER_MAX: usize = 8;
 /// Streams remembered after they are gone.
-const GONE_MAX: usize = 64;
+const GONE_MAX: usize = 1024;

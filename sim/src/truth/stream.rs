@@ -245,6 +245,12 @@ impl StreamTruth {
         is_empty && min_age.is_some_and(|age| u64::from(self.written_s) + age <= u64::from(seconds(at_ms)))
     }
 
+    /// It is gone, and all its records with it.
+    pub(super) fn drop_all(&mut self) {
+        self.trim_point = self.tail.seq_num;
+        self.batches.clear();
+    }
+
     fn drop_trimmed(&mut self) {
         while self.batches.front().is_some_and(|b| b.end() <= self.trim_point) {
             self.batches.pop_front();

@@ -188,13 +188,14 @@ impl World {
         let truth = &self.nodes[node].seats[usize::from(shard.0)].truth.basins;
         match change {
             BasinChange::Put(info) => {
-                if truth.get(&info.name).is_none_or(|basin| basin.info != info) {
+                let is_so = truth.get(&info.name).is_some_and(|basin| basin.had(&info));
+                if !is_so && !truth.was_deleting(&info.name, self.now_us.saturating_sub(HEARD_US)) {
                     return broken(Rule::Basins, format!("basin `{}` is shown and is not so in the log", info.name));
                 }
                 self.nodes[node].basins.insert(info.name.clone(), info);
             }
             BasinChange::Removed(name) => {
-                if truth.get(&name).is_some() {
+                if !truth.was_absent(&name, self.now_us.saturating_sub(HEARD_US)) {
                     return broken(Rule::Basins, format!("basin `{name}` is shown as gone and is there"));
                 }
                 self.coverage.point(Point::BasinGone);
@@ -329,5 +330,7 @@ pub(super) const fn fits(fault: Fault, work: &Work) -> bool {
     }
 }
 
+/// What is durable is heard within this time, or a pause of the process.
+const HEARD_US: u64 = 10_000_000;
 /// Beyond the bound of the index: what extents in flight may add.
 const INDEX_SLACK_BYTES: usize = 128 << 10;

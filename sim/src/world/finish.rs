@@ -32,7 +32,8 @@ impl World {
         let acks = self.counts.acks;
         self.run_until(self.now_us + 60_000_000)?;
         if self.counts.acks == acks && self.swarm.think_us < 1_000_000 {
-            return broken(Rule::Heals, "no append is acknowledged in a minute without faults");
+            let what = self.nodes.iter().flat_map(|n| &n.seats).map(state_of).collect::<Vec<_>>().join("; ");
+            return broken(Rule::Heals, format!("no append is acknowledged in a minute without faults: {what}"));
         }
         self.clients_stopped = true;
         self.run_until(self.now_us + 30_000_000)?;
@@ -83,4 +84,22 @@ impl World {
         self.coverage.point(Point::Drained);
         Ok(())
     }
+}
+
+/// What may be in the way of a shard.
+fn state_of(seat: &crate::node::Seat) -> String {
+    let stats = seat.shard.as_ref().map(engine::shard::Shard::stats).unwrap_or_default();
+    let batches: usize = seat.truth.streams().map(|(_, _, s)| s.batches.len()).sum();
+    format!(
+        "shard {}: {} streams, {batches} batches, {} of {} segments, {} free, {} B indexed of {}, {} B pending, checkpoint {:?}",
+        seat.config.shard.0,
+        stats.streams_count,
+        stats.segments_count,
+        seat.config.segments_max,
+        stats.segments_free_count,
+        stats.index_bytes,
+        seat.config.index_bytes_max,
+        stats.pending_bytes,
+        seat.checkpoint
+    )
 }

@@ -156,8 +156,18 @@ impl World {
             return broken(Rule::Answered, format!("request {token} is answered and nobody waits: {}", name_of(&reply)));
         };
         self.note(node, shard, name_of(&reply), numbers_of(token, &reply));
-        match &reply {
-            Reply::Failed(failure) => self.judge_failure(node, token, &pending, failure)?,
+        self.judge(node, token, &pending, &reply).map_err(|violation| {
+            let what = format!("{} (request {token} of {} us: {:?})", violation.what, pending.sent_us, pending.asked);
+            Violation { what, ..violation }
+        })?;
+        self.unregister(&pending);
+        self.hear(&pending, token, &reply);
+        Ok(())
+    }
+
+    fn judge(&mut self, node: usize, token: u64, pending: &Pending, reply: &Reply) -> Result<(), Violation> {
+        match reply {
+            Reply::Failed(failure) => self.judge_failure(node, token, pending, failure),
             Reply::Appended(_)
             | Reply::Opened(_)
             | Reply::Tail(_)
@@ -166,11 +176,8 @@ impl World {
             | Reply::StreamConfig(_)
             | Reply::Streams(..)
             | Reply::Basin(..)
-            | Reply::Done => self.judge_success(node, token, &pending, &reply)?,
+            | Reply::Done => self.judge_success(node, token, pending, reply),
         }
-        self.unregister(&pending);
-        self.hear(&pending, token, &reply);
-        Ok(())
     }
 
     fn judge_success(&mut self, node: usize, token: u64, pending: &Pending, reply: &Reply) -> Result<(), Violation> {
