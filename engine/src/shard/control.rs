@@ -124,7 +124,9 @@ impl Shard {
         let stream = self.stream(place);
         match stream.life {
             Life::Creating | Life::Active => self.stage_delete(now, place, Some((to, Reply::Done))),
-            Life::DeletingSoon | Life::Deleting => self.reply_after(stream.touched, to, Reply::Done, effects),
+            Life::DeletingSoon | Life::DeletingUnseen | Life::Deleting => {
+                self.reply_after(stream.touched, to, Reply::Done, effects)
+            }
         }
     }
 
@@ -132,7 +134,7 @@ impl Shard {
         let ticket = self.stage.ticket;
         let catalog = &mut self.state.groups[group].catalog;
         let stream = catalog.get_mut(id).expect("just found");
-        (stream.life, stream.touched) = (Life::DeletingSoon, ticket);
+        stream.delete_soon(ticket);
         catalog.set_deadline(id, 0);
         self.stage_control(group, ControlOp::DeleteStream { id, at_ms: now.wall_ms }, reply);
     }
@@ -143,7 +145,7 @@ impl Shard {
         let stream = self.stream(place);
         match stream.life {
             Life::Creating | Life::Active => Ok(Some(place)),
-            Life::DeletingSoon | Life::Deleting => Err((deleting(target), stream.touched)),
+            Life::DeletingSoon | Life::DeletingUnseen | Life::Deleting => Err((deleting(target), stream.touched)),
         }
     }
 

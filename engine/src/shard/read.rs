@@ -68,6 +68,7 @@ impl Shard {
         match self.find(target)? {
             Some(place) => match self.stream(place).life {
                 Life::Creating | Life::Active | Life::DeletingSoon => Ok(place),
+                Life::DeletingUnseen => Err((deleting(target), self.stream(place).touched)),
                 Life::Deleting => Err((deleting(target), 0)),
             },
             None => match create {

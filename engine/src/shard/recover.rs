@@ -72,6 +72,7 @@ impl Shard {
             Ok(end) => (end, None),
             Err(damage) => replayer.accept(&config, damage, image, geometry, from)?,
         };
+        replayer.compare_groups();
         if let Some(contradiction) = replayer.contradiction.take() {
             return Err(RecoveryError(format!("shard {}: {contradiction}. {ONLY_WAY_OUT}", config.shard.0)));
         }
@@ -201,8 +202,12 @@ impl Replayer {
         };
         let Some(loaded) = loaded else { return replayer };
         for row in loaded.groups {
-            if let Some(at) = replayer.group(row.id) {
-                replayer.groups[at] = Replayed::new(Some(row));
+            match replayer.group(row.id) {
+                Some(at) => replayer.groups[at] = Replayed::new(Some(row)),
+                None => replayer.contradict(format!(
+                    "the checkpoint has group {}, which is not on this shard: it was written by another number of shards",
+                    row.id.0
+                )),
             }
         }
         for (group, applied_index, mut stream) in loaded.streams {
@@ -222,6 +227,16 @@ impl Replayer {
 
     fn group(&self, id: GroupId) -> Option<usize> {
         self.ids.binary_search(&id).ok()
+    }
+
+    /// All groups of a shard promise something in its first extent. So a log with promises of some of the groups that are
+    /// expected here, or of others, was written by another number of shards.
+    fn compare_groups(&mut self) {
+        let (new, old): (Vec<_>, Vec<_>) = self.ids.iter().zip(&self.groups).partition(|(_, g)| g.hard_state.term == 0);
+        if let (Some((new, _)), Some(_)) = (new.first(), old.first()) {
+            let id = new.0;
+            self.contradict(format!("the log has nothing of group {id}: it was written by another number of shards"));
+        }
     }
 
     fn contradict(&mut self, what: String) {

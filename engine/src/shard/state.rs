@@ -133,9 +133,11 @@ impl Group {
                         self.catalog.insert(stream)
                     }
                 };
-                if stream.life == Life::Creating {
-                    stream.life = Life::Active;
-                }
+                stream.life = match stream.life {
+                    Life::Creating => Life::Active,
+                    Life::DeletingUnseen => Life::DeletingSoon,
+                    other @ (Life::Active | Life::DeletingSoon | Life::Deleting) => other,
+                };
             }
             ControlOp::ConfigureStream { config, .. } => match phase {
                 Phase::Live => {}

@@ -8,7 +8,7 @@ use model::config::ResolvedStreamConfig;
 use model::{BasinId, NamePrefix, StreamId, StreamName};
 
 use crate::event::StreamInfo;
-use crate::stream::state::{Life, Stream};
+use crate::stream::state::Stream;
 
 /// All streams of a group.
 ///
@@ -218,7 +218,7 @@ impl Catalog {
         self.dropping.insert(basin);
         for id in self.of_basin(basin) {
             let stream = self.get_mut(id).expect("just listed");
-            (stream.life, stream.touched) = (Life::DeletingSoon, ticket);
+            stream.delete_soon(ticket);
             self.set_deadline(id, 0);
         }
     }
@@ -276,6 +276,7 @@ const CONFIGS_SWEEP: usize = 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stream::state::Life;
 
     fn stream(catalog: &mut Catalog, basin: u64, name: &str) -> StreamId {
         let id = catalog.allocate();

@@ -18,6 +18,8 @@ pub enum Life {
     Active,
     /// Its deletion is on its way to being durable: appends are refused, readers still see it.
     DeletingSoon,
+    /// Both its creation and its deletion are on their way: appends are refused, and readers never see it.
+    DeletingUnseen,
     /// It is being deleted: nothing works but deleting it again.
     Deleting,
 }
@@ -112,7 +114,7 @@ impl Stream {
     #[must_use]
     pub const fn is_visible(&self) -> bool {
         match self.life {
-            Life::Creating => false,
+            Life::Creating | Life::DeletingUnseen => false,
             Life::Active | Life::DeletingSoon | Life::Deleting => true,
         }
     }
@@ -121,6 +123,17 @@ impl Stream {
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.trim_point == self.tail.seq_num
+    }
+
+    /// Its deletion is on its way, in the extent of this ticket.
+    pub fn delete_soon(&mut self, ticket: u64) {
+        self.touched = ticket;
+        self.life = match self.life {
+            Life::Creating | Life::DeletingUnseen => Life::DeletingUnseen,
+            Life::Active | Life::DeletingSoon => Life::DeletingSoon,
+            // What is durably deleted stays so, also while its basin goes.
+            Life::Deleting => Life::Deleting,
+        };
     }
 
     /// Takes an admitted batch into the speculative face.
@@ -156,7 +169,7 @@ impl Stream {
     #[must_use]
     pub fn next_deadline_s(&self) -> u32 {
         match self.life {
-            Life::Creating | Life::DeletingSoon => 0,
+            Life::Creating | Life::DeletingSoon | Life::DeletingUnseen => 0,
             Life::Deleting => seconds(self.deleted_ms).saturating_add(PURGE_DELAY_S),
             Life::Active => {
                 let expiry = self.expiry_s();
