@@ -80,7 +80,10 @@ impl Attempts {
         let Some((session, place)) = sent.session else { return Ok(()) };
         let progress = self.sessions.entry(session).or_default();
         if place < progress.next || progress.failed.is_some_and(|failed| failed < place) {
-            let what = format!("input {place} of a session is found behind input {} or a failure", progress.next);
+            let what = format!(
+                "input {place} of session {} (append {attempt}) is found, {} is next, {:?} has failed",
+                session.number, progress.next, progress.failed
+            );
             return broken(Rule::SessionOrder, what);
         }
         progress.next = place + 1;

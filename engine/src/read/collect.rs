@@ -18,7 +18,8 @@ pub enum Flow {
     Full,
 }
 
-/// A stored payload whose records cannot be told apart.
+/// A stored payload whose records cannot be told apart, or a frame that is not the next of its stream: the piece of the
+/// log that it came in is not the one that was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Unreadable;
 
@@ -57,7 +58,8 @@ const fn empty_batch() -> ReadBatch {
 }
 
 impl Collector {
-    /// Wants records from `next` on, the first of them with `seek` as its timestamp or a later one; none at or above `tail`.
+    /// Wants records from `next` on, the first of them with `seek` as its timestamp or a later one; none at or above
+    /// `tail`. Frames are offered in order, and the first of them holds `next` or ends before it.
     #[must_use]
     pub fn new(next: u64, seek: Option<u64>, tail: u64, limits: ReadLimits) -> Self {
         let count_left = limits.count.unwrap_or(u64::MAX);
@@ -87,13 +89,16 @@ impl Collector {
     /// Offers a frame of the stream.
     ///
     /// # Errors
-    /// When its records cannot be told apart.
+    /// When its records cannot be told apart, or records between it and the one before are missing.
     pub fn offer(&mut self, frame: &FrameHeader, payload: &Bytes) -> Result<Flow, Unreadable> {
         if self.is_full() || frame.first_seq_num >= self.tail {
             return Ok(Flow::Full);
         }
         if frame.end_seq_num() <= self.next {
             return Ok(Flow::More);
+        }
+        if frame.first_seq_num > self.next {
+            return Err(Unreadable);
         }
         let (count, metered) = (u64::from(frame.records_count), u64::from(frame.metered_bytes));
         let whole = self.seek.is_none()

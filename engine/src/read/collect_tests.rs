@@ -86,10 +86,11 @@ fn a_timestamp_is_met_by_the_first_record_that_reaches_it() {
 }
 
 #[test]
-fn holes_are_passed_over() {
-    let frames = [frame(5, 5, 2), frame(20, 5, 2)];
-    let limits = ReadLimits { batches: 1, ..ReadLimits::default() };
-    assert_eq!(shown(&collect(&frames, Collector::new(7, None, 25, limits))), "7 8 9 20 21 22 23 24 next 25");
+fn a_hole_is_told() {
+    let (first, later) = (frame(5, 5, 2), frame(20, 5, 2));
+    let mut collector = Collector::new(7, None, 25, ReadLimits { batches: 1, ..ReadLimits::default() });
+    assert_eq!(collector.offer(&first.0, &first.1), Ok(Flow::More));
+    assert_eq!(collector.offer(&later.0, &later.1), Err(Unreadable));
 }
 
 #[test]

@@ -230,6 +230,8 @@ impl Shard {
         let Some(entry) = entries.get(at).filter(|_| read.next < stream.tail.seq_num) else {
             return Progress::Answer(at_tail(stream.id, stream.tail, read.may_follow));
         };
+        // Numbers are dense: below the entry nothing is missing but what the timestamp rules out.
+        read.next = read.next.max(entry.first_seq_num);
         let from = read.piece.1.max(entry.lsn);
         if from >= entry.end() {
             return self.damaged(read, stream, from);

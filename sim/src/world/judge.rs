@@ -572,7 +572,15 @@ fn check_start(
     if is_right {
         return Ok(());
     }
-    broken(Rule::ReadContents, format!("stream `{}`: a read from {start:?} begins at {first}", stream.name))
+    let at = |seq: u64| stream.batch_of(seq).map(|b| (b.first, b.end(), b.timestamps[usize::try_from(seq - b.first).unwrap_or(0)]));
+    let what = format!(
+        "stream `{}` of {trim}..{}: a read from {start:?} begins at {first} of {:?} behind {:?}",
+        stream.name,
+        stream.tail.seq_num,
+        at(first),
+        at(first.saturating_sub(1))
+    );
+    broken(Rule::ReadContents, what)
 }
 
 const fn name_of(reply: &Reply) -> &'static str {

@@ -30,6 +30,8 @@ impl World {
         match fault {
             Fault::Kill => return self.die(node, Some(fault)),
             Fault::KillMidway => self.nodes[node].dies_after = Some(u32::try_from(self.rng.below(12)).expect("small")),
+            // What came during a pause keeps its order when the pause ends, so it is not prolonged.
+            Fault::Pause if self.nodes[node].paused_until_us > self.now_us => {}
             Fault::Pause => {
                 self.cover(node, fault);
                 self.nodes[node].paused_until_us = self.now_us + self.rng.between(10_000, 5_000_000);
