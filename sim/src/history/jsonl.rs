@@ -3,6 +3,7 @@
 //!
 //! Its model knows less than ours and its search is exponential, so this is for a second opinion on small histories. It has
 //! reads from the first record to the tail only, each with a hash over all bodies ([`chain`]); other reads are left out.
+//! Its streams begin without a token rather than with the empty one, so the demand of an empty token is left out.
 //! It knows nothing of trims: a history in which a trim had an effect yields no reads. A client goes on under another number
 //! after an append without an answer, whose failure is written at the end: until then it may still take effect.
 
@@ -121,7 +122,7 @@ impl<'a> Start<'a> {
                     num_records: bodies.len() as u64,
                     record_hashes: bodies.iter().map(|body| body.0).collect(),
                     set_fencing_token: sets_fencing_token.as_deref(),
-                    fencing_token: fencing_token.as_deref(),
+                    fencing_token: fencing_token.as_deref().filter(|token| !token.is_empty()),
                     match_seq_num: *match_seq_num,
                 })
             }

@@ -79,9 +79,8 @@ impl Model {
         let tail = self.contents.len() as u64;
         match self.dice.below(4) {
             0 => Call::CheckTail,
-            1 => Call::Read {
-                from: if self.dice.one_in(2) { self.dice.below(tail + 2) } else { tail.saturating_sub(9) },
-            },
+            // Not from everywhere: what is read grows with the square of the history otherwise.
+            1 => Call::Read { from: (tail + 2).saturating_sub(self.dice.below(200)) },
             _ => Call::Append(self.append(tail)),
         }
     }
