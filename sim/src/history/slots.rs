@@ -26,6 +26,9 @@ pub(super) struct Slots<'a> {
     slots: Vec<Slot>,
     /// For each operation, the sequence number of its first record, once known.
     starts: Vec<Option<u64>>,
+    /// The first time that something was beyond all slots. That proves a lie but hardly explains it: a doubled record, say,
+    /// shows here only when the stream ends. So it is told when nothing else was found.
+    beyond: Option<Box<Violation>>,
 }
 
 type Checked<T = ()> = Result<T, Box<Violation>>;
@@ -39,6 +42,7 @@ impl<'a> Slots<'a> {
             bodies: Bodies::of(history),
             slots: vec![Slot::default(); sent],
             starts: vec![None; history.ops().len()],
+            beyond: None,
         };
         for op in history.ops() {
             if let (Call::Append(append), Some(ack)) = (op.call(), op.ack()) {
@@ -57,7 +61,10 @@ impl<'a> Slots<'a> {
             }
         }
         slots.timestamps_rise()?;
-        Ok(slots)
+        match slots.beyond.take() {
+            Some(violation) => Err(violation),
+            None => Ok(slots),
+        }
     }
 
     /// Number of records that may exist at most.
@@ -89,7 +96,8 @@ impl<'a> Slots<'a> {
                 append.len(),
                 self.slots.len()
             );
-            return Err(Violation::new(Rule::TailNotAbove, sentence, [op, witness]));
+            self.beyond.get_or_insert_with(|| Violation::new(Rule::TailNotAbove, sentence, [op, witness]));
+            return Ok(());
         }
         if append.match_seq_num.is_some_and(|demanded| demanded != start) {
             let sentence = format!("an append that demanded another tail begins at {start}");
@@ -120,7 +128,8 @@ impl<'a> Slots<'a> {
         let Seen { seq_num, timestamp, body } = record;
         if seq_num >= self.slots.len() as u64 {
             let sentence = format!("record {seq_num} is beyond all that was ever sent: {} records", self.slots.len());
-            return Err(Violation::new(Rule::NoPhantom, sentence, [reader]));
+            self.beyond.get_or_insert_with(|| Violation::new(Rule::NoPhantom, sentence, [reader]));
+            return Ok(());
         }
         let slot = self.slots[index(seq_num)];
         if slot.owner.is_none() || slot.body != body.0 {

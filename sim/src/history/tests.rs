@@ -190,6 +190,12 @@ fn a_record_appears_once() {
         h.appended("a", 0);
         h.read(0, "aa");
     });
+    // Appended twice and acknowledged once: the doubled record explains more than the stream that is too long.
+    bad(Rule::NotDoubled, 2, |h| {
+        h.appended("a", 1);
+        h.appended("b", 2);
+        h.read(0, "aab");
+    });
     bad(Rule::NotDoubled, 3, |h| {
         h.lost(batch("pq"));
         h.lost(batch("a"));
