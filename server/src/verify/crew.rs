@@ -86,7 +86,11 @@ impl Crew {
         }
         self.0.is_over.set(true);
         // Each ends after the answer it waits for, which takes some seconds at most.
-        while clients.join_next().await.is_some() {}
+        while let Some(ended) = clients.join_next().await {
+            if let Err(error) = ended {
+                std::panic::resume_unwind(error.into_panic());
+            }
+        }
         self.0.note_outage();
     }
 

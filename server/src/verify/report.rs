@@ -119,3 +119,50 @@ fn column(op: &Op) -> usize {
         Some(Outcome::Unknown) | None => 3,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use sim::history::{Ack, BodyHash};
+
+    use super::*;
+
+    fn history() -> History {
+        let mut history = History::default();
+        let stream = history.stream("s");
+        let op = stream.start(0, Call::Append(Append::of([BodyHash::of(b"a")])));
+        stream.finish(op, Outcome::Appended(Ack { start: 0, end: 1, tail: None }));
+        stream.start(1, Call::Append(Append::of([BodyHash::of(b"b")])));
+        history
+    }
+
+    fn notes(breaches: &[&str]) -> Notes {
+        let breaches = breaches.iter().map(|breach| (*breach).to_owned()).collect();
+        Notes { outage_max: Duration::from_millis(1250), breaches, ended_early: None }
+    }
+
+    fn printed(history: &History, notes: &Notes) -> String {
+        report(history, notes, &history.check(), Duration::from_secs(2))
+    }
+
+    #[test]
+    fn a_report_counts_by_kind_and_outcome() {
+        let text = printed(&history(), &notes(&[]));
+        let row = text.lines().nth(1).expect("a row").split_whitespace().collect::<Vec<_>>();
+        assert_eq!(row, ["append", "1", "0", "0", "1"]);
+        assert!(text.contains("2 operations in 2.0 s; longest time without an answer 1.25 s"), "{text}");
+        assert!(text.contains("1 records in 1 streams, 0 read; of 1 appends without an answer 0 are there"), "{text}");
+        assert!(text.ends_with("verdict: consistent\n"), "{text}");
+    }
+
+    #[test]
+    fn what_is_wrong_ends_the_report() {
+        let text = printed(&history(), &notes(&["status 200 without an ack in it"]));
+        assert!(text.ends_with("verdict: NOT CONSISTENT: broken answers\n"), "{text}");
+        let mut lied = history();
+        let op = lied.stream("s").start(2, Call::CheckTail);
+        lied.stream("s").finish(op, Outcome::Tail(0));
+        let text = printed(&lied, &notes(&[]));
+        assert!(text.contains("verdict: NOT CONSISTENT: stream s\ntail-not-below: "), "{text}");
+        assert_eq!(text.lines().filter(|line| line.starts_with("  op ")).count(), 2, "{text}");
+    }
+}
