@@ -5,8 +5,9 @@
 //! and a history is good when no operation that ended before another began belongs behind it. That is one sweep over time.
 //!
 //! It accepts every history of a linearizable stream. It can miss a violation where a history leaves room for doubt:
-//! - Appends without an answer whose records nobody read. They may be anywhere that has room; whether their sizes add up to
-//!   the holes, and which of them was where, is not searched for, nor whether one with a condition could have been there.
+//! - Appends without an answer whose records nobody read. They may be anywhere that has room. That their sizes add up to all
+//!   holes together is checked, for up to 127 records; which of them was in which hole is not searched for, nor whether the
+//!   token that one demanded was in force there.
 //! - Tokens set by such appends: every operation to which one of them matters is accepted.
 //! - A read that ends before the tail without telling one, as a limit makes it do: it proves no absence.
 //! - A trim that has no effect, or trimmed records that come back: S2 promises no time for either.

@@ -42,7 +42,8 @@ impl<'a> Fences<'a> {
             let Some(token) = append.sets_fencing_token.as_deref() else { continue };
             match slots.start(op.id) {
                 Some(start) => placed.push(Fence { start, end: start + append.len(), token, op: op.id }),
-                None => drop(unplaced.entry(token).or_insert(op.started)),
+                None if slots.has_room(append) => drop(unplaced.entry(token).or_insert(op.started)),
+                None => {}
             }
         }
         placed.sort_unstable_by_key(|fence| fence.start);

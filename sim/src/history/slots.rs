@@ -82,6 +82,18 @@ impl<'a> Slots<'a> {
         self.starts[op.index()]
     }
 
+    /// Whether an append of unknown place can be in the stream at all: one that demands a tail can be in one place only.
+    pub(super) fn has_room(&self, append: &Append) -> bool {
+        let Some(start) = append.match_seq_num else { return true };
+        let Some(end) = start.checked_add(append.len()).filter(|end| *end <= self.slots.len() as u64) else {
+            return false;
+        };
+        self.slots[index(start)..index(end)]
+            .iter()
+            .zip(&append.bodies)
+            .all(|(slot, body)| slot.owner.is_none() && (slot.seen_by.is_none() || slot.body == body.0))
+    }
+
     /// The append that spans `boundary`, with records on both sides of it.
     pub(super) fn spans(&self, boundary: u64) -> Option<OpId> {
         let before = self.owner(boundary.checked_sub(1)?)?;

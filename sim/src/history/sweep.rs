@@ -20,6 +20,8 @@ pub(super) struct Sweep<'a> {
     lows: Vec<Floor>,
     /// Records of appends that were started and whose place is not known.
     unplaced_records: u64,
+    /// Bit n: some of these appends together have exactly n records. Numbers above the last bit are possible for all we know.
+    unplaced_sums: u128,
     /// No trim that was started asks for more.
     trim_point_max: u64,
 }
@@ -63,6 +65,7 @@ impl<'a> Sweep<'a> {
             floor: Floor::default(),
             lows: vec![Floor::default(); history.ops().len()],
             unplaced_records: 0,
+            unplaced_sums: 1,
             trim_point_max: 0,
         }
     }
@@ -108,7 +111,12 @@ impl<'a> Sweep<'a> {
             self.trim_point_max = self.trim_point_max.max(seq_num.min(end));
         }
         match start {
-            None => self.unplaced_records += append.len(),
+            None if self.slots.has_room(append) => {
+                self.unplaced_records += append.len();
+                let shift = u32::try_from(append.len()).unwrap_or(u32::MAX);
+                self.unplaced_sums |= self.unplaced_sums.checked_shl(shift).unwrap_or(0);
+            }
+            None => {}
             // `can_be_so_long` refuses a length of the stream for which something was needed that had not been started.
             Some(start) => assert!(start >= self.floor.length, "a known length has room for nothing later below it"),
         }
@@ -150,6 +158,7 @@ impl<'a> Sweep<'a> {
                     let sentence = format!("a tail of {length} is in the middle of a batch");
                     return Err(Violation::new(Rule::Atomic, sentence, [self.history.op(batch), op]));
                 }
+                self.holes_can_be_filled(op, length, rule(Rule::TailNotAbove))?;
                 length
             }
         };
@@ -182,6 +191,21 @@ impl<'a> Sweep<'a> {
             return Err(Violation::new(rule, sentence, [op]));
         }
         Ok(())
+    }
+
+    /// Whether whole batches add up to the records below an exact length that have no known owner.
+    fn holes_can_be_filled(&self, op: &Op, length: u64, rule: Rule) -> Checked {
+        let unknown = self.prefix(length).map_or(0, |prefix| prefix.unknown);
+        let is_sum =
+            self.unplaced_sums.checked_shr(u32::try_from(unknown).unwrap_or(u32::MAX)).is_none_or(|sums| sums & 1 == 1);
+        if is_sum {
+            return Ok(());
+        }
+        let sentence = format!(
+            "a tail of {length} was told, but of the records below it {unknown} have no append that can have sent them: the \
+             batches that were under way do not add up to that"
+        );
+        Err(Violation::new(rule, sentence, [op]))
     }
 
     /// A read may skip only what can have been trimmed when it ended.

@@ -326,6 +326,17 @@ fn a_tail_is_not_above_what_can_be_written() {
         h.tail(1);
         h.ack(b, 0);
     });
+    // A hole of one record, but the only batch for it has two, or demands to be elsewhere.
+    bad(Rule::TailNotAbove, 1, |h| {
+        h.lost(batch("bc"));
+        h.appended("a", 0);
+        h.tail(2);
+    });
+    bad(Rule::TailNotAbove, 1, |h| {
+        h.lost(at(0, "b"));
+        h.appended("a", 0);
+        h.tail(2);
+    });
     // A hole that nobody can have filled.
     bad(Rule::TailNotAbove, 1, |h| {
         h.appended("a", 1);
