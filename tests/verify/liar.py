@@ -18,7 +18,7 @@ LIES = ["drop", "duplicate", "stale"]
 class Liar:
     """Listens on a free port of the loopback until it is closed. Lies from the `after`-th request of its kind on, `times` times."""
 
-    def __init__(self, target, lie, after=200, times=1):
+    def __init__(self, target, lie, after=30, times=1):
         assert lie in LIES
         self.upstream = raw_http.host_and_port(target)
         self.lie = lie
