@@ -143,8 +143,11 @@ impl Scenario {
     }
 }
 
-/// `10`, `10s`, `500ms`, `2m`.
-fn parse_duration(text: &str) -> Result<Duration, String> {
+/// `10`, `2.5s`, `500ms`, `2m`.
+///
+/// # Errors
+/// What is wrong with the text; also below 100 ms and above a day.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let (number, unit) = split_unit(text);
     let seconds = match unit {
         "" | "s" => 1.0,

@@ -4,6 +4,8 @@
 //! It promises: no coordinated omission (an open loop measures from the intended send time), no failure hidden
 //! (each is counted and shown, and the exit status tells), bounded memory, and little CPU, because it shares the
 //! machine with the server it measures.
+//!
+//! Its HTTP/1.1 client serves `millrace verify` as well.
 
 mod args;
 mod client;
@@ -22,5 +24,7 @@ mod scenario;
 mod settings;
 mod stats;
 
-pub use args::{BenchArgs, Scenario};
+pub use args::{BenchArgs, Scenario, parse_duration};
+pub use client::{ClientError, Connection};
 pub use run::run;
+pub use settings::Endpoint;

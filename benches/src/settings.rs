@@ -11,14 +11,19 @@ use crate::args::{BenchArgs, Scenario};
 
 /// Where the server listens.
 #[derive(Debug, Clone)]
-pub(crate) struct Endpoint {
+pub struct Endpoint {
     /// Host and port as the user wrote them: the `Host` header.
-    pub(crate) authority: String,
-    pub(crate) address: SocketAddr,
+    pub authority: String,
+    /// The first address of the host.
+    pub address: SocketAddr,
 }
 
 impl Endpoint {
-    fn parse(url: &str) -> Result<Self, String> {
+    /// Resolves `http://host[:port]`.
+    ///
+    /// # Errors
+    /// What is wrong with the URL, for people.
+    pub fn parse(url: &str) -> Result<Self, String> {
         let Some(rest) = url.strip_prefix("http://") else {
             return Err(format!("endpoint `{url}` must begin with http://"));
         };

@@ -1,4 +1,5 @@
-//! The process `millrace`: serves the S2 API over the engine's shards; measures a server; looks into a data directory.
+//! The process `millrace`: serves the S2 API over the engine's shards; measures or verifies a server; looks into a
+//! data directory.
 
 mod front;
 mod host;
@@ -10,6 +11,7 @@ mod router;
 mod settings;
 mod size;
 mod store;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -35,6 +37,8 @@ enum Command {
     Inspect(inspect::InspectArgs),
     /// Measures a running server beside the floors of its machine
     Bench(Box<benches::BenchArgs>),
+    /// Drives a running server with concurrent clients and proves its answers consistent
+    Verify(verify::VerifyArgs),
 }
 
 fn main() -> ExitCode {
@@ -45,5 +49,6 @@ fn main() -> ExitCode {
         },
         Command::Inspect(args) => inspect::inspect(&args),
         Command::Bench(args) => benches::run(*args),
+        Command::Verify(args) => verify::verify(args),
     }
 }

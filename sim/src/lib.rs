@@ -4,6 +4,7 @@ mod attempts;
 mod cli;
 mod coverage;
 mod disk;
+pub mod history;
 mod node;
 mod payload;
 mod rng;

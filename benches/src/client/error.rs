@@ -7,13 +7,18 @@ use api::ApiError;
 
 /// A failed request or session.
 #[derive(Debug)]
-pub(crate) enum ClientError {
+pub enum ClientError {
     /// The connection broke or was never made.
     Io(io::Error),
     /// The HTTP/2 connection or stream broke.
     Http2(hyper::Error),
     /// An answer other than success.
-    Status { status: u16, body: String },
+    Status {
+        /// The HTTP status.
+        status: u16,
+        /// What the answer said, shortened.
+        body: String,
+    },
     /// An answer that breaks the protocol or its promises.
     Wrong(&'static str),
     /// An answer that is not of the protocol at all.

@@ -93,20 +93,28 @@ impl Dechunker {
 
 /// A kept-alive connection with one request in flight at most.
 #[derive(Debug)]
-pub(crate) struct Connection {
+pub struct Connection {
     socket: TcpStream,
     raw: BytesMut,
 }
 
 impl Connection {
-    pub(crate) async fn open(endpoint: &Endpoint) -> Result<Self> {
+    /// Connects.
+    ///
+    /// # Errors
+    /// When nobody accepts the connection; nothing was sent then.
+    pub async fn open(endpoint: &Endpoint) -> Result<Self> {
         let socket = TcpStream::connect(endpoint.address).await?;
         socket.set_nodelay(true)?;
         Ok(Self { socket, raw: BytesMut::with_capacity(4096) })
     }
 
-    /// Sends a whole request and returns the status and body of its answer.
-    pub(crate) async fn exchange(&mut self, request: &[u8]) -> Result<(u16, Bytes)> {
+    /// Sends a whole request and returns the status and body of its answer, whatever the status is.
+    ///
+    /// # Errors
+    /// When the connection breaks or the answer is not HTTP/1.1: nobody knows then what became of the request, and the
+    /// connection is of no further use.
+    pub async fn exchange(&mut self, request: &[u8]) -> Result<(u16, Bytes)> {
         self.socket.write_all(request).await?;
         let head = read_head(&mut self.socket, &mut self.raw).await?;
         match head.body {

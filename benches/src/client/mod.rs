@@ -11,7 +11,9 @@ pub(crate) mod read;
 pub(crate) mod session;
 pub(crate) mod unary;
 
-pub(crate) use error::{ClientError, Result};
+pub use error::ClientError;
+pub(crate) use error::Result;
+pub use http1::Connection;
 
 /// A stream in a basin, as requests name it. Invariant: both names need no percent-encoding.
 #[derive(Debug, Clone)]
