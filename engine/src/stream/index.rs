@@ -19,7 +19,7 @@ pub struct IndexEntry {
     pub lsn: Lsn,
     /// Bytes of the log from there to the end of the last frame.
     pub span_bytes: u32,
-    /// When the last frame arrived, in seconds since the Unix epoch.
+    /// When the youngest frame arrived, in seconds since the Unix epoch.
     pub last_arrived_s: u32,
 }
 
@@ -76,7 +76,8 @@ impl StreamIndex {
         assert!(lsn >= last.end(), "frames are added in the order of the log");
         let span = lsn.0 - last.lsn.0 + u64::from(op.frame_bytes);
         last.span_bytes = u32::try_from(span).expect("a window is far below 4 GiB");
-        last.last_arrived_s = op.arrived_s;
+        // A wall clock that jumps back must not let what came before it expire early.
+        last.last_arrived_s = last.last_arrived_s.max(op.arrived_s);
         false
     }
 
