@@ -120,8 +120,10 @@ impl Space {
 
     /// The next segment to prepare, if one is wanted and can be had.
     pub fn prepare(&mut self, now_us: u64, replay_from: SegmentNo) -> Option<Prepare> {
-        if self.preparing.is_some() || self.ready.len() >= self.ahead || self.retry_at_us.is_some_and(|at| now_us < at)
-        {
+        // The failure is forgotten when its time is over, whether another segment is wanted now or not: until then there is
+        // no room but what is ready.
+        self.retry_at_us = self.retry_at_us.filter(|at| now_us < *at);
+        if self.preparing.is_some() || self.ready.len() >= self.ahead || self.retry_at_us.is_some() {
             return None;
         }
         let recycled = self.free(replay_from).next();
@@ -131,7 +133,6 @@ impl Space {
         if let Some(old) = recycled {
             self.live.remove(&old);
         }
-        self.retry_at_us = None;
         let last = self.ready.back().copied().or(self.current);
         let segment = SegmentNo(last.map_or(1, |s| s.0 + 1));
         self.preparing = Some(segment);
