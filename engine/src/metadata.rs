@@ -12,6 +12,8 @@ use crate::event::BasinInfo;
 pub struct Basin {
     /// As it will be once all accepted changes are durable.
     pub info: Arc<BasinInfo>,
+    /// As the last durable change left it; `None` while its creation is on its way.
+    pub committed: Option<Arc<BasinInfo>>,
     /// Idempotency key of the request that created it.
     pub request_key: Option<u64>,
     /// The ticket of the extent that changed it last.
@@ -21,10 +23,20 @@ pub struct Basin {
 }
 
 impl Basin {
-    /// A basin that nothing is on its way for.
+    /// A basin whose creation is on its way.
     #[must_use]
     pub const fn new(info: Arc<BasinInfo>, request_key: Option<u64>) -> Self {
-        Self { info, request_key, touched: 0, drop_at_s: 0 }
+        Self { info, committed: None, request_key, touched: 0, drop_at_s: 0 }
+    }
+
+    /// A basin that nothing is on its way for.
+    #[must_use]
+    pub fn durable(info: Arc<BasinInfo>, request_key: Option<u64>) -> Self {
+        Self { committed: Some(Arc::clone(&info)), ..Self::new(info, request_key) }
+    }
+
+    fn is_durably_deleted(&self) -> bool {
+        self.committed.as_ref().is_some_and(|info| info.deleted_at_ms.is_some())
     }
 }
 
@@ -67,6 +79,13 @@ impl Metadata {
         self.basins.insert(basin.info.name.clone(), basin);
     }
 
+    /// A change is durable.
+    pub fn commit(&mut self, info: &Arc<BasinInfo>) {
+        if let Some(basin) = self.basins.get_mut(&info.name).filter(|basin| basin.info.id == info.id) {
+            basin.committed = Some(Arc::clone(info));
+        }
+    }
+
     /// Takes a basin out.
     pub fn remove(&mut self, name: &BasinName) -> Option<Basin> {
         let basin = self.basins.remove(name)?;
@@ -79,17 +98,17 @@ impl Metadata {
         self.basins.values()
     }
 
-    /// Basins that are being deleted and whose time has come, and that no shard was told of yet.
+    /// Basins whose deletion is durable and whose time has come, and that no shard was told of yet.
     #[must_use]
     pub fn to_drop(&self, now_s: u32) -> Vec<BasinId> {
-        let deleting = self.basins.values().filter(|b| b.info.deleted_at_ms.is_some() && b.drop_at_s <= now_s);
+        let deleting = self.basins.values().filter(|b| b.is_durably_deleted() && b.drop_at_s <= now_s);
         deleting.map(|b| b.info.id).filter(|id| !self.dropping.contains_key(id)).collect()
     }
 
     /// The next time that [`Metadata::to_drop`] has something.
     #[must_use]
     pub fn next_drop_s(&self) -> Option<u32> {
-        let deleting = self.basins.values().filter(|b| b.info.deleted_at_ms.is_some());
+        let deleting = self.basins.values().filter(|b| b.is_durably_deleted());
         deleting.filter(|b| !self.dropping.contains_key(&b.info.id)).map(|b| b.drop_at_s).min()
     }
 

@@ -21,17 +21,17 @@ pub enum Part<'a> {
     Trim(u64),
 }
 
-/// A batch of these records.
+/// A batch of these records; commands get `timestamp`.
 ///
 /// # Panics
 /// When it breaks a limit: the workload keeps to them.
 #[must_use]
-pub fn batch(attempt: Attempt, parts: &[Part<'_>]) -> Batch {
+pub fn batch(attempt: Attempt, parts: &[Part<'_>], timestamp: Option<u64>) -> Batch {
     let mut raw = Vec::new();
     let mut spans = Vec::with_capacity(parts.len());
     for (place, part) in parts.iter().enumerate() {
         let start = raw.len();
-        let (headers, timestamp) = match part {
+        let (headers, own_timestamp) = match part {
             Part::Data(bytes, timestamp) => {
                 let place = u32::try_from(place).expect("at most 1000 records");
                 raw.extend_from_slice(&attempt.to_le_bytes());
@@ -40,11 +40,11 @@ pub fn batch(attempt: Attempt, parts: &[Part<'_>]) -> Batch {
                 raw.resize(start + bytes, fill(attempt, place));
                 (Span::default(), *timestamp)
             }
-            Part::Fence(token) => (command(&mut raw, b"fence", token.as_bytes()), None),
-            Part::Trim(up_to) => (command(&mut raw, b"trim", &up_to.to_be_bytes()), None),
+            Part::Fence(token) => (command(&mut raw, b"fence", token.as_bytes()), timestamp),
+            Part::Trim(up_to) => (command(&mut raw, b"trim", &up_to.to_be_bytes()), timestamp),
         };
         let body_start = if headers == Span::default() { start } else { start + header_bytes(part) };
-        spans.push((timestamp, headers, Span::new(body_start, raw.len() - body_start).expect("at most 1 MiB")));
+        spans.push((own_timestamp, headers, Span::new(body_start, raw.len() - body_start).expect("at most 1 MiB")));
     }
     let mut builder = BatchBuilder::new(Bytes::from(raw));
     for (timestamp, headers, body) in spans {
@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn a_body_tells_whose_it_is_and_a_changed_one_does_not() {
-        let batch = batch(77, &[Part::Data(40, None), Part::Fence("me"), Part::Data(16, Some(3)), Part::Trim(9)]);
+        let batch = batch(77, &[Part::Data(40, None), Part::Fence("me"), Part::Data(16, Some(3)), Part::Trim(9)], None);
         let bodies: Vec<Vec<u8>> = batch.records().iter().map(|r| r.body(batch.bytes()).to_vec()).collect();
         assert_eq!((whose(&bodies[0]), whose(&bodies[2])), (Some((77, 0)), Some((77, 2))));
         assert_eq!(bodies[1], b"me");

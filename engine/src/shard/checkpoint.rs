@@ -13,6 +13,8 @@
 //! 5 end   durable_lsn u64, (group u32, applied_index u64)*
 //! ```
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use model::config::StreamConfig;
 use model::{BasinId, FencingToken, GroupId, Position, ShardId, StreamId, StreamName};
@@ -22,6 +24,7 @@ use crate::event::{BasinInfo, CheckpointPart, Effect, Effects, Now};
 use crate::log::codec::{Malformed, Reader, Writer};
 use crate::log::writer::LogEnd;
 use crate::log::{Lsn, SegmentNo};
+use crate::metadata::Basin;
 use crate::shard::Shard;
 use crate::shard::append::FULL_BYTES;
 use crate::stream::index::{IndexEntry, StreamIndex};
@@ -146,11 +149,13 @@ impl Shard {
     fn basins(&self) -> Writer {
         let mut w = Writer::new();
         w.u64(self.state.groups[0].applied_index).u64(self.state.metadata.last_id());
-        let basins: Vec<_> = self.state.metadata.iter().collect();
+        // A change that is only on its way is in the log that will be replayed, if it ever gets there.
+        let committed = |b: &'_ Basin| b.committed.as_ref().map(|info| (Arc::clone(info), b.request_key));
+        let basins: Vec<_> = self.state.metadata.iter().filter_map(committed).collect();
         w.u32(u32::try_from(basins.len()).expect("fewer than four billion basins"));
-        for basin in basins {
-            put_basin(&mut w, &basin.info);
-            w.option_u64(basin.request_key);
+        for (info, request_key) in basins {
+            put_basin(&mut w, &info);
+            w.option_u64(request_key);
         }
         w
     }
@@ -230,7 +235,7 @@ pub(super) fn put_row(w: &mut Writer, stream: &Stream) {
     w.u64(stream.tail.seq_num).u64(stream.tail.timestamp).u64(stream.trim_point);
     w.bytes(stream.token.as_ref().map_or("", FencingToken::as_str).as_bytes()).u32(stream.written_s);
     put_cipher(w, stream.cipher);
-    put_stream_config(w, &stream.config.to_config());
+    put_stream_config(w, &stream.committed_config.to_config());
     w.u32(u32::try_from(stream.index.entries().len()).expect("an index is bounded by memory"));
     for entry in stream.index.entries() {
         w.u64(entry.first_seq_num).u64(entry.first_timestamp).u64(entry.lsn.0);

@@ -218,7 +218,7 @@ impl Replayer {
             }
         }
         for (info, request_key) in loaded.basins {
-            replayer.state.metadata.put(Basin::new(info.into(), request_key));
+            replayer.state.metadata.put(Basin::durable(info.into(), request_key));
         }
         replayer.state.metadata.skip_ids(loaded.last_basin_id);
         replayer.basins_index = loaded.basins_index;

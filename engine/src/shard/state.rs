@@ -101,8 +101,8 @@ impl State {
         match op {
             ControlOp::PutBasin { info, request_key } => {
                 match phase {
-                    Phase::Live => {}
-                    Phase::Replay => self.metadata.put(Basin::new(Arc::clone(info), *request_key)),
+                    Phase::Live => self.metadata.commit(info),
+                    Phase::Replay => self.metadata.put(Basin::durable(Arc::clone(info), *request_key)),
                 }
                 Change { published: Some(BasinChange::Put(Arc::clone(info))), ..Change::default() }
             }
@@ -139,10 +139,15 @@ impl Group {
                     other @ (Life::Active | Life::DeletingSoon | Life::Deleting) => other,
                 };
             }
-            ControlOp::ConfigureStream { config, .. } => match phase {
-                Phase::Live => {}
-                Phase::Replay => self.configure(id, config),
-            },
+            ControlOp::ConfigureStream { config, .. } => {
+                if phase == Phase::Replay {
+                    self.configure(id, config);
+                }
+                let config = self.catalog.intern(Arc::clone(config));
+                if let Some(stream) = self.catalog.get_mut(id) {
+                    stream.committed_config = config;
+                }
+            }
             ControlOp::DeleteStream { at_ms, .. } => {
                 if let Some(stream) = self.catalog.get_mut(id) {
                     stream.life = Life::Deleting;

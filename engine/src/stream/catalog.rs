@@ -55,6 +55,7 @@ impl Catalog {
     /// When its place or name is taken.
     pub fn insert(&mut self, mut stream: Stream) -> &mut Stream {
         stream.config = self.intern(stream.config);
+        stream.committed_config = self.intern(stream.committed_config);
         let slot = slot_of(stream.id);
         self.generation = self.generation.max(generation_of(stream.id));
         if self.slots.len() <= slot as usize {

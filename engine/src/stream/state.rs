@@ -35,8 +35,10 @@ pub struct Stream {
     pub basin: BasinId,
     /// Its name.
     pub name: StreamName,
-    /// Its configuration; shared by all streams that have the same.
+    /// Speculative configuration, which new appends follow; shared by all streams that have the same.
     pub config: Arc<ResolvedStreamConfig>,
+    /// Committed configuration.
+    pub committed_config: Arc<ResolvedStreamConfig>,
     /// Milliseconds since the Unix epoch.
     pub created_ms: u64,
     /// Idempotency key of the request that created it.
@@ -81,6 +83,7 @@ impl Stream {
             id,
             basin,
             name,
+            committed_config: Arc::clone(&config),
             config,
             created_ms,
             request_key: None,
@@ -223,4 +226,4 @@ pub fn seconds(ms: u64) -> u32 {
 /// How long the name of a deleted stream stays taken, so that its deletion can be seen.
 const PURGE_DELAY_S: u32 = 1;
 
-const _: () = assert!(size_of::<Stream>() <= 232, "a stream costs less than 256 bytes beside its name");
+const _: () = assert!(size_of::<Stream>() <= 240, "a stream costs less than 256 bytes beside its name");

@@ -1,6 +1,6 @@
 //! A burst of a shard: events in, effects out; and how the disk answers.
 
-use engine::event::{BasinChange, CheckpointPart, Effect, Event, Op, Request};
+use engine::event::{BasinChange, CheckpointPart, Effect, Event, Op, Request, ShardMessage};
 use engine::log::{BLOCK_BYTES, Lsn, SegmentNo};
 use model::ShardId;
 
@@ -177,6 +177,11 @@ impl World {
                 Ok(())
             }
             Effect::SendShard { to, message } => {
+                if let ShardMessage::DropBasin(basin) = message
+                    && !self.nodes[node].seats[0].truth.basins.is_going(basin)
+                {
+                    return broken(Rule::DeleteLawful, format!("basin {} is dropped and not durably deleted", basin.0));
+                }
                 let delay_us = self.rng.below(200);
                 self.soon(delay_us, node, What::Message(to, message));
                 Ok(())

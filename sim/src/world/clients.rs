@@ -233,7 +233,8 @@ impl World {
     fn trim(&mut self, client: usize, place: Place, target: Target) {
         let tail = self.known[self.known_at(place)].tail;
         let up_to = self.rng.below(tail + 2);
-        let parts = [Part::Data(20, None), Part::Trim(up_to), Part::Data(BODY_BYTES_MIN, None)];
+        let timestamp = Some(self.known[self.known_at(place)].timestamp);
+        let parts = [Part::Data(20, timestamp), Part::Trim(up_to), Part::Data(BODY_BYTES_MIN, timestamp)];
         let parts = if self.rng.one_in(2) { &parts[..2] } else { &parts[1..] };
         self.append_parts(client, place, target, parts, Extra::default());
     }
@@ -244,7 +245,7 @@ impl World {
         let guard = self.rng.one_in(2).then(|| self.known[self.known_at(place)].token.clone());
         let extra = Extra { fencing_token: guard, create: true, ..Extra::default() };
         if token.is_empty() || self.rng.one_in(3) {
-            let parts = [Part::Fence(&token), Part::Data(BODY_BYTES_MIN, None)];
+            let parts = [Part::Fence(&token), Part::Data(BODY_BYTES_MIN, Some(0))];
             return self.append_parts(client, place, target, &parts, extra);
         }
         self.append_parts(client, place, target, &[Part::Fence(&token)], extra);
@@ -273,10 +274,11 @@ impl World {
         } else {
             let room = self.swarm.extent_bytes_max - (12 << 10);
             let each = (room / 2 / records_max - 64).min(bytes_max).max(BODY_BYTES_MIN);
+            let lacks_some = self.rng.one_in(6);
             for _ in 0..=self.rng.at(records_max) {
                 let bytes = BODY_BYTES_MIN + self.rng.at(each - BODY_BYTES_MIN + 1);
                 let timestamp = match self.rng.below(8) {
-                    0 => None,
+                    0 if lacks_some => None,
                     1 => Some(known.timestamp + self.rng.below(5_000)),
                     _ => Some(known.timestamp),
                 };
@@ -288,7 +290,7 @@ impl World {
 
     fn append_parts(&mut self, client: usize, place: Place, target: Target, parts: &[Part<'_>], extra: Extra) {
         let attempt = self.last_token + 1;
-        let batch = payload::batch(attempt, parts);
+        let batch = payload::batch(attempt, parts, Some(self.known[self.known_at(place)].timestamp));
         let lone_command = match parts {
             [Part::Fence(token)] => Some(Command::Fence(fencing_token(token))),
             [Part::Trim(up_to)] => Some(Command::Trim(*up_to)),
