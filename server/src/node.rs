@@ -18,7 +18,7 @@ use crate::settings::{DriverChoice, Loaded, Settings};
 
 /// Exit status when settings make no sense or are unsafe.
 pub(crate) const EXIT_SETTINGS: u8 = 2;
-/// Exit status when what was durable is damaged.
+/// Exit status when what was durable is damaged or cannot be read.
 pub(crate) const EXIT_DAMAGED: u8 = 65;
 /// Exit status when the address cannot be listened on.
 pub(crate) const EXIT_ADDRESS: u8 = 69;
@@ -119,7 +119,7 @@ const fn start_status(error: &StartError) -> u8 {
         StartError::Settings(_) | StartError::Driver(_) => EXIT_SETTINGS,
         StartError::InUse { .. } => EXIT_IN_USE,
         StartError::Directory { .. } | StartError::Io { .. } => EXIT_SYSTEM,
-        StartError::Recovery { .. } => EXIT_DAMAGED,
+        StartError::Recovery { .. } | StartError::Unreadable { .. } => EXIT_DAMAGED,
     }
 }
 
@@ -133,9 +133,11 @@ fn start_text(error: &StartError) -> String {
         StartError::Recovery { .. } => {
             format!("{error}\nmillrace: the server does not start on damaged data, and has changed nothing on the disk")
         }
-        StartError::Settings(_) | StartError::Driver(_) | StartError::Directory { .. } | StartError::Io { .. } => {
-            error.to_string()
-        }
+        StartError::Settings(_)
+        | StartError::Driver(_)
+        | StartError::Directory { .. }
+        | StartError::Io { .. }
+        | StartError::Unreadable { .. } => error.to_string(),
     }
 }
 
