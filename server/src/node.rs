@@ -54,6 +54,10 @@ pub(crate) fn serve(loaded: &Loaded) -> ExitCode {
     if let Err(why) = start_log(settings) {
         return refuse(EXIT_SETTINGS, &why);
     }
+    #[cfg(feature = "faults")]
+    if let Err(why) = plan_faults() {
+        return refuse(EXIT_SETTINGS, &why);
+    }
     let (address, listeners) = match listen::bind(settings.listen, settings.fronts) {
         Ok(bound) => bound,
         Err(error) => {
@@ -92,6 +96,15 @@ fn start_log(settings: &Settings) -> Result<(), String> {
     let filter = tracing_subscriber::EnvFilter::try_new(&settings.log)
         .map_err(|e| format!("the setting `log` is not a filter: {e}"))?;
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    Ok(())
+}
+
+/// Puts in force what MILLRACE_FAULTS asks for, and says that this is no binary to keep data with.
+#[cfg(feature = "faults")]
+fn plan_faults() -> Result<(), String> {
+    let plan = std::env::var("MILLRACE_FAULTS").unwrap_or_default();
+    engine::driver::faults::install(&plan)?;
+    eprintln!("millrace: this binary makes faults for tests; the plan is `{plan}`");
     Ok(())
 }
 

@@ -20,6 +20,8 @@ use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use rustix::fs::FallocateFlags;
 
+#[cfg(feature = "faults")]
+use super::faults::{self, Point};
 use super::files::{LogDir, open_log_file};
 use super::guard::StopOnPanic;
 use super::mailbox::Inbox;
@@ -153,6 +155,8 @@ impl Rooms {
             self.log.sync()?;
         }
         let file = open_log_file(&tmp, self.direct, recycled.is_none())?;
+        #[cfg(feature = "faults")]
+        faults::check(Point::Prepare)?;
         if recycled.is_none() {
             self.write_zeros(&file, segment)?;
         }
@@ -225,6 +229,8 @@ impl Rooms {
 
     fn write_checkpoint(&mut self, part: CheckpointPart) -> io::Result<()> {
         let not_begun = || io::Error::other("the part before it failed");
+        #[cfg(feature = "faults")]
+        faults::check(if matches!(part, CheckpointPart::Commit) { Point::Rename } else { Point::Checkpoint })?;
         match part {
             CheckpointPart::Begin => {
                 self.checkpoint = Some(File::create(self.log.checkpoint_tmp())?);

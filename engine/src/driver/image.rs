@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 
 use memmap2::Mmap;
 
+#[cfg(feature = "faults")]
+use super::faults::{self, Point};
 use super::files::LogDir;
 use super::report::StartError;
 use crate::log::SegmentNo;
@@ -141,7 +143,10 @@ impl ImageFile {
         let mut at = range.start;
         while at < range.end {
             let room = usize::try_from(range.end - at).map_or(memory.len(), |left| left.min(memory.len()));
-            match self.file.read_at(&mut memory[..room], at) {
+            let read = self.file.read_at(&mut memory[..room], at);
+            #[cfg(feature = "faults")]
+            let read = faults::blocking(Point::Image, read);
+            match read {
                 Ok(0) => return Err((at, io::ErrorKind::UnexpectedEof.into())),
                 Ok(bytes) => at += bytes as u64,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
