@@ -37,14 +37,19 @@ pub(super) struct ExtentWrite {
 impl ExtentWrite {
     /// Writes it on the calling thread.
     pub(super) fn perform(&self, durability: DurabilityOp) -> Completion {
-        let written = match durability {
-            DurabilityOp::WriteThenSync => self.write(ReadWriteFlags::empty()).and_then(|()| self.sync()),
-            DurabilityOp::DsyncWrite => self.write(ReadWriteFlags::DSYNC),
+        let flags = match durability {
+            DurabilityOp::WriteThenSync => ReadWriteFlags::empty(),
+            DurabilityOp::DsyncWrite => ReadWriteFlags::DSYNC,
         };
-        match written {
-            Ok(()) => Completion::Event(Event::ExtentDurable { lsn: self.lsn }),
-            Err(error) => Completion::Fatal(self.failed("write", &error)),
+        if let Err(error) = self.write(flags) {
+            return Completion::Fatal(self.failed("write", &error));
         }
+        if durability == DurabilityOp::WriteThenSync
+            && let Err(error) = self.sync()
+        {
+            return Completion::Fatal(self.failed("sync", &error));
+        }
+        Completion::Event(Event::ExtentDurable { lsn: self.lsn })
     }
 
     /// A short write on a file that was written all over is a broken promise of the device: never tried again.
