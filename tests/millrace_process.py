@@ -32,6 +32,9 @@ class Millrace:
         self.data = pathlib.Path(data)
         self.driver = driver
         self.arguments = list(arguments)
+        # What the process sees beside the environment of this one.
+        self.environment = {}
+        self.binary = None
         self.log_path = self.data.with_name(self.data.name + ".log")
         self.process = None
         self.port = None
@@ -62,10 +65,11 @@ class Millrace:
         """Starts the process and does not wait for it."""
         if self.port is None:
             self.port = free_port()
-        command = [binary(), "serve", "--listen", f"127.0.0.1:{self.port}", "--data", str(self.data)]
+        command = [self.binary or binary(), "serve", "--listen", f"127.0.0.1:{self.port}", "--data", str(self.data)]
         command += ["--driver", self.driver, *self.arguments]
         with open(self.log_path, "ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+            environment = {**os.environ, **self.environment}
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment)
 
     def healthy(self):
         try:

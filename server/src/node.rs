@@ -18,7 +18,7 @@ use crate::settings::{DriverChoice, Loaded, Settings};
 
 /// Exit status when settings make no sense or are unsafe.
 pub(crate) const EXIT_SETTINGS: u8 = 2;
-/// Exit status when what was durable is damaged.
+/// Exit status when what was durable is damaged or cannot be read.
 pub(crate) const EXIT_DAMAGED: u8 = 65;
 /// Exit status when the address cannot be listened on.
 pub(crate) const EXIT_ADDRESS: u8 = 69;
@@ -52,6 +52,10 @@ pub(crate) fn serve(loaded: &Loaded) -> ExitCode {
         return refuse(EXIT_SETTINGS, &why);
     }
     if let Err(why) = start_log(settings) {
+        return refuse(EXIT_SETTINGS, &why);
+    }
+    #[cfg(feature = "faults")]
+    if let Err(why) = plan_faults() {
         return refuse(EXIT_SETTINGS, &why);
     }
     let (address, listeners) = match listen::bind(settings.listen, settings.fronts) {
@@ -95,6 +99,15 @@ fn start_log(settings: &Settings) -> Result<(), String> {
     Ok(())
 }
 
+/// Puts in force what MILLRACE_FAULTS asks for, and says that this is no binary to keep data with.
+#[cfg(feature = "faults")]
+fn plan_faults() -> Result<(), String> {
+    let plan = std::env::var("MILLRACE_FAULTS").unwrap_or_default();
+    engine::driver::faults::install(&plan)?;
+    eprintln!("millrace: this binary makes faults for tests; the plan is `{plan}`");
+    Ok(())
+}
+
 fn node_config(settings: &Settings) -> NodeConfig {
     let shards = (settings.shards > 0).then_some(settings.shards);
     let mut config = NodeConfig::new(settings.data.clone());
@@ -119,7 +132,7 @@ const fn start_status(error: &StartError) -> u8 {
         StartError::Settings(_) | StartError::Driver(_) => EXIT_SETTINGS,
         StartError::InUse { .. } => EXIT_IN_USE,
         StartError::Directory { .. } | StartError::Io { .. } => EXIT_SYSTEM,
-        StartError::Recovery { .. } => EXIT_DAMAGED,
+        StartError::Recovery { .. } | StartError::Unreadable { .. } => EXIT_DAMAGED,
     }
 }
 
@@ -133,9 +146,11 @@ fn start_text(error: &StartError) -> String {
         StartError::Recovery { .. } => {
             format!("{error}\nmillrace: the server does not start on damaged data, and has changed nothing on the disk")
         }
-        StartError::Settings(_) | StartError::Driver(_) | StartError::Directory { .. } | StartError::Io { .. } => {
-            error.to_string()
-        }
+        StartError::Settings(_)
+        | StartError::Driver(_)
+        | StartError::Directory { .. }
+        | StartError::Io { .. }
+        | StartError::Unreadable { .. } => error.to_string(),
     }
 }
 

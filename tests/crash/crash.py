@@ -69,6 +69,7 @@ def main():
             run.server.kill()
         if not failed and not options.keep:
             shutil.rmtree(folder, ignore_errors=True)
+    print(f"{run.starts} starts, {run.acked} batches acknowledged, {run.verified} records verified")
     print(f"{passed} passed, {failed} failed")
     return 1 if failed else 0
 
@@ -81,6 +82,7 @@ class Run:
         self.ledgers = {name: ledger.Ledger(name) for name in STREAMS}
         self.basin_name = raw_http.unique("crash")
         self.extra_streams = set()
+        self.starts = self.acked = self.verified = 0
 
     def round(self, number):
         """One life of the server: start, append, end, start again, verify. Returns a line about it."""
@@ -120,6 +122,9 @@ class Run:
         records = self.verify(basin)
         self.server.kill() if rng.random() < 0.5 else self.server.terminate()
         acked = sum(worker.acked for worker in crew)
+        self.starts += 2 + interrupted
+        self.acked += acked
+        self.verified += records
         return (
             f"{'SIGTERM' if gently else 'kill -9'}{' after a death at start' if interrupted else ''}, {acked} batches acked, "
             f"{records} records verified, up again in {restart_seconds:.2f} s"

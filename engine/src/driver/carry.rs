@@ -90,6 +90,25 @@ pub(super) struct Carrier<M, D> {
     write_here_requests_max: usize,
     drain_told: bool,
     shown_us: u64,
+    told: Told,
+}
+
+/// What was last said about work of the housekeeper that failed. It is tried again, by a full log with every write.
+#[derive(Debug, Default)]
+struct Told {
+    reason: String,
+    at_us: u64,
+}
+
+impl Told {
+    /// Whether to say it, since it is something else or long ago.
+    fn is_news(&mut self, reason: &str, now_us: u64) -> bool {
+        if self.reason == reason && now_us < self.at_us + TELL_US {
+            return false;
+        }
+        (self.reason, self.at_us) = (reason.to_owned(), now_us);
+        true
+    }
 }
 
 impl<M: Machine, D: Device> Carrier<M, D> {
@@ -114,6 +133,7 @@ impl<M: Machine, D: Device> Carrier<M, D> {
             write_here_requests_max: usize::MAX,
             drain_told: false,
             shown_us: 0,
+            told: Told::default(),
             seat,
         }
     }
@@ -187,7 +207,7 @@ impl<M: Machine, D: Device> Carrier<M, D> {
 
     /// Hands the machine everything that is there; false when there was nothing.
     fn take(&mut self, now: Now) -> bool {
-        let Self { machine, device, seat, effects, ended, .. } = self;
+        let Self { machine, device, seat, effects, ended, told, .. } = self;
         let inbox = seat.inbox();
         let mut any = false;
         let mut step = |event| {
@@ -198,7 +218,9 @@ impl<M: Machine, D: Device> Carrier<M, D> {
         for completion in ended.drain(..).chain(std::iter::from_fn(|| inbox.completions.pop())) {
             match completion {
                 Completion::Event(event) => {
-                    if let Event::SegmentFailed { reason, .. } | Event::CheckpointFailed { reason } = &event {
+                    if let Event::SegmentFailed { reason, .. } | Event::CheckpointFailed { reason } = &event
+                        && told.is_news(reason, now.mono_us)
+                    {
                         tracing::warn!("shard {}: {reason}; it is tried again", seat.shard.0);
                     }
                     step(event);
@@ -366,5 +388,7 @@ const BURST_REQUESTS_MAX: usize = 1024;
 const CLOCK_STEPS: usize = 64;
 /// How old the shown figures of a busy shard get.
 pub(super) const SHOW_US: u64 = 50_000;
+/// How often the same failure of the housekeeper is logged.
+const TELL_US: u64 = 10_000_000;
 /// When to try again to give a shard with a full queue its messages.
 const RETRY_US: u64 = 1000;

@@ -5,7 +5,8 @@
 //! Zeros written as fast as the device takes them cost every append some milliseconds meanwhile. So they are written in
 //! small pieces with pauses, unless nothing was appended since the start (nobody is in the way), and not at all while much
 //! is appended. When the writer comes near, the rest is only allocated: extents that come that fast are large, and what
-//! the file system's journal costs them is little against half of the device's bandwidth.
+//! the file system's journal costs them is little against half of the device's bandwidth. A checkpoint does not wait for
+//! that: its parts are written between the pieces.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -20,6 +21,8 @@ use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use rustix::fs::FallocateFlags;
 
+#[cfg(feature = "faults")]
+use super::faults::{self, Point};
 use super::files::{LogDir, open_log_file};
 use super::guard::StopOnPanic;
 use super::mailbox::Inbox;
@@ -64,11 +67,12 @@ impl Housekeeper {
             direct,
             inbox: Arc::clone(&inbox),
             written_end: Arc::clone(&written_end),
+            todo,
             checkpoint: None,
         };
         let thread = thread::Builder::new().name("housekeeper".to_owned()).spawn(move || {
             let _guard = StopOnPanic;
-            work(rooms, &todo);
+            work(rooms);
         })?;
         Ok(Self { jobs: Some(jobs), written_end, inbox, thread: Some(thread) })
     }
@@ -114,37 +118,59 @@ struct Rooms {
     inbox: Arc<Inbox>,
     /// End of the newest extent that was given to the device since the start; 0 before the first.
     written_end: Arc<AtomicU64>,
+    todo: Receiver<Job>,
     /// The checkpoint that is being written.
     checkpoint: Option<File>,
 }
 
-fn work(mut rooms: Rooms, todo: &Receiver<Job>) {
-    for job in todo {
-        let event = match job {
-            Job::Prepare { segment, recycled, header } => match rooms.prepare(segment, recycled, &header) {
-                Ok(()) => Event::SegmentReady { segment },
-                Err(error) => {
-                    // The space is worth more than the work: the shard asks again from the start.
-                    let _ = fs::remove_file(rooms.log.segment_tmp(segment));
-                    let path = rooms.log.segment(segment);
-                    Event::SegmentFailed { segment, reason: format!("prepare {}: {error}", path.display()) }
-                }
-            },
-            Job::Checkpoint(part) => match rooms.write_checkpoint(part) {
-                Ok(()) => Event::CheckpointWritten,
-                Err(error) => {
-                    rooms.checkpoint = None;
-                    let path = rooms.log.checkpoint_tmp();
-                    Event::CheckpointFailed { reason: format!("write {}: {error}", path.display()) }
-                }
-            },
-        };
-        rooms.inbox.complete(Completion::Event(event));
+fn work(mut rooms: Rooms) {
+    while let Ok(job) = rooms.todo.recv() {
+        match job {
+            Job::Prepare { segment, recycled, header } => rooms.take_prepare(segment, recycled, &header),
+            Job::Checkpoint(part) => rooms.take_checkpoint(part),
+        }
     }
 }
 
 impl Rooms {
-    fn prepare(&self, segment: SegmentNo, recycled: Option<SegmentNo>, header: &[u8]) -> io::Result<()> {
+    fn take_prepare(&mut self, segment: SegmentNo, recycled: Option<SegmentNo>, header: &[u8]) {
+        let event = match self.prepare(segment, recycled, header) {
+            Ok(()) => Event::SegmentReady { segment },
+            Err(error) => {
+                // The space is worth more than the work: the shard asks again from the start.
+                let _ = fs::remove_file(self.log.segment_tmp(segment));
+                let path = self.log.segment(segment);
+                Event::SegmentFailed { segment, reason: format!("prepare {}: {error}", path.display()) }
+            }
+        };
+        self.inbox.complete(Completion::Event(event));
+    }
+
+    fn take_checkpoint(&mut self, part: CheckpointPart) {
+        let event = match self.write_checkpoint(part) {
+            Ok(()) => Event::CheckpointWritten,
+            Err(error) => {
+                self.checkpoint = None;
+                let path = self.log.checkpoint_tmp();
+                Event::CheckpointFailed { reason: format!("write {}: {error}", path.display()) }
+            }
+        };
+        self.inbox.complete(Completion::Event(event));
+    }
+
+    /// Pauses the making of a segment, and writes what comes of a checkpoint meanwhile. That must not wait for the whole
+    /// segment: under load it is made as slowly as the log is written, and the checkpoint has many parts.
+    fn pause(&mut self, time: Duration) {
+        let until = Instant::now() + time;
+        while let Ok(job) = self.todo.recv_deadline(until) {
+            match job {
+                Job::Checkpoint(part) => self.take_checkpoint(part),
+                Job::Prepare { .. } => unreachable!("a shard asks for one segment at a time"),
+            }
+        }
+    }
+
+    fn prepare(&mut self, segment: SegmentNo, recycled: Option<SegmentNo>, header: &[u8]) -> io::Result<()> {
         assert!(header.len() as u64 <= self.segment_bytes, "the header is part of the segment");
         let tmp = self.log.segment_tmp(segment);
         if let Some(recycled) = recycled {
@@ -153,6 +179,8 @@ impl Rooms {
             self.log.sync()?;
         }
         let file = open_log_file(&tmp, self.direct, recycled.is_none())?;
+        #[cfg(feature = "faults")]
+        faults::check(Point::Prepare)?;
         if recycled.is_none() {
             self.write_zeros(&file, segment)?;
         }
@@ -165,7 +193,7 @@ impl Rooms {
     }
 
     /// Makes the file written extents, so that no later write changes the file system's metadata, as far as time allows.
-    fn write_zeros(&self, file: &File, segment: SegmentNo) -> io::Result<()> {
+    fn write_zeros(&mut self, file: &File, segment: SegmentNo) -> io::Result<()> {
         let by_device = FallocateFlags::from_bits_retain(FALLOC_FL_WRITE_ZEROES);
         if rustix::fs::fallocate(file.as_fd(), by_device, 0, self.segment_bytes).is_ok() {
             return Ok(());
@@ -190,15 +218,17 @@ impl Rooms {
             file.write_all_at(&zeros.as_slice()[..bytes], offset)?;
             offset += bytes as u64;
             if pace == Pace::Polite {
-                thread::sleep(start.elapsed() * PAUSE_FACTOR);
+                self.pause(start.elapsed() * PAUSE_FACTOR);
                 self.wait_for_calm(segment, &mut seen);
+            } else {
+                self.pause(Duration::ZERO);
             }
         }
         Ok(())
     }
 
     /// Blocks while much is appended, and the writer is not near. `seen` is where the writer was, and when.
-    fn wait_for_calm(&self, segment: SegmentNo, seen: &mut (Instant, u64)) {
+    fn wait_for_calm(&mut self, segment: SegmentNo, seen: &mut (Instant, u64)) {
         while seen.0.elapsed() >= LOOK && self.pace(segment) == Pace::Polite && !self.inbox.stop.load(Ordering::Acquire)
         {
             let before = std::mem::replace(seen, (Instant::now(), self.written_end.load(Ordering::Relaxed)));
@@ -206,7 +236,7 @@ impl Rooms {
             if u128::from(appended) < CALM_BYTES_PER_MS * ms {
                 return;
             }
-            thread::sleep(LOOK);
+            self.pause(LOOK);
         }
     }
 
@@ -225,6 +255,8 @@ impl Rooms {
 
     fn write_checkpoint(&mut self, part: CheckpointPart) -> io::Result<()> {
         let not_begun = || io::Error::other("the part before it failed");
+        #[cfg(feature = "faults")]
+        faults::check(if matches!(part, CheckpointPart::Commit) { Point::Rename } else { Point::Checkpoint })?;
         match part {
             CheckpointPart::Begin => {
                 self.checkpoint = Some(File::create(self.log.checkpoint_tmp())?);
@@ -340,6 +372,18 @@ mod tests {
     }
 
     #[test]
+    fn a_checkpoint_does_not_wait_for_a_segment_in_the_making() {
+        let room = room(64 << 20);
+        room.housekeeper.note_written(Lsn(1));
+        room.housekeeper.give(prepare(100, None, 7));
+        for part in [CheckpointPart::Begin, CheckpointPart::Bytes("state".into()), CheckpointPart::Commit] {
+            let event = room.outcome(Job::Checkpoint(part));
+            assert!(matches!(event, Event::CheckpointWritten), "{event:?}");
+        }
+        assert!(!room.log.segment(SegmentNo(100)).exists() && room.log.checkpoint().exists());
+    }
+
+    #[test]
     fn zeros_are_written_politely_unless_nobody_appends_and_not_at_all_once_the_writer_is_near() {
         let room = room(1 << 20);
         let rooms = Rooms {
@@ -348,6 +392,7 @@ mod tests {
             direct: true,
             inbox: Arc::clone(&room.inbox),
             written_end: Arc::default(),
+            todo: bounded(1).1,
             checkpoint: None,
         };
         let cases = [

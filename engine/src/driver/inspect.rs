@@ -31,6 +31,9 @@ pub fn inspect_directory(dir: &Path) -> Result<Inspection, StartError> {
     for shard in (0..recorded.placement.shards_count).map(ShardId) {
         let image = DiskImage::open(&directory.log_dir(shard), recorded.segment_bytes)?;
         shards.push(inspect(&config.shard(shard, &recorded, u64::MAX), &image));
+        if let Some(unreadable) = image.into_unreadable() {
+            return Err(unreadable);
+        }
     }
     Ok(Inspection { recorded, shards })
 }

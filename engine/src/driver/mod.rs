@@ -5,7 +5,7 @@
 //! `threads` (blocking system calls); what they share is `carry`. Two things end the process at once, each with its own exit status: a write or sync that failed
 //! ([`EXIT_DEVICE`]) and a panic on a thread of a shard ([`EXIT_PANIC`]).
 //!
-//! Floors inside: `clock`, `doorbell`, `files`, `device`, `guard` < `transfer`, `report` < `mailbox`, `basins`, `config`,
+//! Floors inside: `clock`, `doorbell`, `faults`, `files`, `device`, `guard` < `transfer`, `report` < `mailbox`, `basins`, `config`,
 //! `image` < `seat`, `directory`, `housekeeper`, `ring` < `carry` < `inline`, `glommio`, `threads` < `node`.
 
 mod basins;
@@ -17,6 +17,8 @@ mod config;
 mod device;
 mod directory;
 mod doorbell;
+#[cfg(feature = "faults")]
+pub mod faults;
 mod files;
 mod glommio;
 mod guard;

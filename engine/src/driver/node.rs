@@ -325,6 +325,9 @@ fn recover_one<M>(room: Room, recover: Recover<M>) -> Result<(Room, M, Recovered
     let image = DiskImage::open(&room.log, room.config.segment_bytes)?;
     let shard = room.seat.shard;
     let recovered = recover(room.config.clone(), &image).map_err(|error| StartError::Recovery { shard, error });
+    if let Some(unreadable) = image.into_unreadable() {
+        return Err(unreadable);
+    }
     let (machine, report) = recovered?;
     Ok((room, machine, report))
 }

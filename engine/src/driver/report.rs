@@ -153,6 +153,15 @@ pub enum StartError {
         /// The answer.
         source: std::io::Error,
     },
+    /// The disk does not give back a part of the log that a start has to read.
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// From where on, in bytes.
+        offset: u64,
+        /// The answer.
+        source: std::io::Error,
+    },
     /// The driver that was asked for does not run here.
     Driver(String),
     /// What was durable is damaged. The error names the shard.
@@ -176,6 +185,13 @@ impl fmt::Display for StartError {
             }
             Self::Directory { dir, reason } => write!(f, "data directory {}: {reason}", dir.display()),
             Self::Io { what, path, source } => write!(f, "{what} {}: {source}", path.display()),
+            Self::Unreadable { path, offset, source } => write!(
+                f,
+                "the disk does not give back {} at offset {offset}: {source}. Nothing was changed. Look at the kernel's log \
+                 and the disk. Restore this data directory from a copy; or copy it to a sound disk with a tool that puts \
+                 zeros for what cannot be read (ddrescue, dd conv=noerror,sync), and start on that",
+                path.display()
+            ),
             Self::Driver(reason) => f.write_str(reason),
             Self::Recovery { error, .. } => error.fmt(f),
         }
@@ -185,7 +201,7 @@ impl fmt::Display for StartError {
 impl std::error::Error for StartError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Io { source, .. } => Some(source),
+            Self::Io { source, .. } | Self::Unreadable { source, .. } => Some(source),
             Self::Recovery { error, .. } => Some(error),
             Self::Settings(_) | Self::InUse { .. } | Self::Directory { .. } | Self::Driver(_) => None,
         }

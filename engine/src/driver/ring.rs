@@ -16,6 +16,8 @@ use io_uring::{IoUring, opcode};
 use super::config::IN_FLIGHT_MAX;
 use super::device::DurabilityOp;
 use super::doorbell::Doorbell;
+#[cfg(feature = "faults")]
+use super::faults::{self, Held, Point};
 use super::transfer::{Completion, Device, ExtentWrite, LogRead, short};
 use crate::event::Event;
 
@@ -31,6 +33,8 @@ pub(super) struct LogRing {
     waiting: VecDeque<LogRead>,
     reads_count: usize,
     writes_count: usize,
+    #[cfg(feature = "faults")]
+    held: Held,
 }
 
 impl std::fmt::Debug for LogRing {
@@ -64,6 +68,8 @@ impl LogRing {
             waiting: VecDeque::new(),
             reads_count: 0,
             writes_count: 0,
+            #[cfg(feature = "faults")]
+            held: Held::new(doorbell.try_clone_to_owned()?),
         })
     }
 
@@ -99,6 +105,8 @@ impl LogRing {
     fn end(&mut self, entry: &io_uring::cqueue::Entry) -> Option<Completion> {
         let (slot, part) = untag(entry.user_data());
         let result = outcome(entry.result());
+        #[cfg(feature = "faults")]
+        let result = faults::ended(point(&self.slots, entry), result);
         match self.slots[slot].as_mut().expect("a completion belongs to work under way") {
             Work::Write { write, parts_left, failure } => {
                 let error = match (part, result) {
@@ -140,6 +148,9 @@ impl LogRing {
 
     /// The next thing that ended.
     fn next(&mut self) -> Option<io_uring::cqueue::Entry> {
+        #[cfg(feature = "faults")]
+        return self.held.next(&mut self.ring, |entry| point(&self.slots, entry));
+        #[cfg(not(feature = "faults"))]
         self.ring.completion().next()
     }
 
@@ -205,6 +216,10 @@ impl Device for LogRing {
     }
 
     fn has_ended(&mut self) -> bool {
+        #[cfg(feature = "faults")]
+        if self.held.has_due() {
+            return true;
+        }
         !self.ring.completion().is_empty()
     }
 
@@ -217,6 +232,10 @@ impl Drop for LogRing {
     /// The kernel may still read from or write to memory of ours: waits until it does not.
     fn drop(&mut self) {
         self.waiting.clear();
+        #[cfg(feature = "faults")]
+        while let Some(entry) = self.held.let_go() {
+            let _ = self.end(&entry);
+        }
         while self.reads_count + self.writes_count > 0 {
             if let Err(error) = self.ring.submit_and_wait(1)
                 && !is_passing(&error)
@@ -246,6 +265,17 @@ const fn tag(slot: usize, part: Part) -> u64 {
 fn untag(tag: u64) -> (usize, Part) {
     let slot = usize::try_from(tag >> 1).expect("a slot of ours");
     (slot, if tag & 1 == 1 { Part::Sync } else { Part::Transfer })
+}
+
+/// What a completion belongs to.
+#[cfg(feature = "faults")]
+fn point(slots: &[Option<Work>], entry: &io_uring::cqueue::Entry) -> Point {
+    let (slot, part) = untag(entry.user_data());
+    match (&slots[slot], part) {
+        (Some(Work::Read(_)) | None, _) => Point::Read,
+        (Some(Work::Write { .. }), Part::Transfer) => Point::Write,
+        (Some(Work::Write { .. }), Part::Sync) => Point::Sync,
+    }
 }
 
 /// A completion's result: a count, or an errno below zero.

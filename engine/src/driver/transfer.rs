@@ -5,9 +5,11 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use rustix::io::{Errno, ReadWriteFlags, pwritev2};
+use rustix::io::{ReadWriteFlags, pwritev2};
 
 use super::device::DurabilityOp;
+#[cfg(feature = "faults")]
+use super::faults::{self, Point};
 use super::files::SegmentFile;
 use crate::event::{Event, LogReadId};
 use crate::log::buffer::AlignedBuf;
@@ -35,29 +37,43 @@ pub(super) struct ExtentWrite {
 impl ExtentWrite {
     /// Writes it on the calling thread.
     pub(super) fn perform(&self, durability: DurabilityOp) -> Completion {
-        let written = match durability {
-            DurabilityOp::WriteThenSync => {
-                self.write(ReadWriteFlags::empty()).and_then(|()| self.file.file.sync_data())
-            }
-            DurabilityOp::DsyncWrite => self.write(ReadWriteFlags::DSYNC),
+        let flags = match durability {
+            DurabilityOp::WriteThenSync => ReadWriteFlags::empty(),
+            DurabilityOp::DsyncWrite => ReadWriteFlags::DSYNC,
         };
-        match written {
-            Ok(()) => Completion::Event(Event::ExtentDurable { lsn: self.lsn }),
-            Err(error) => Completion::Fatal(self.failed("write", &error)),
+        if let Err(error) = self.write(flags) {
+            return Completion::Fatal(self.failed("write", &error));
         }
+        if durability == DurabilityOp::WriteThenSync
+            && let Err(error) = self.sync()
+        {
+            return Completion::Fatal(self.failed("sync", &error));
+        }
+        Completion::Event(Event::ExtentDurable { lsn: self.lsn })
     }
 
     /// A short write on a file that was written all over is a broken promise of the device: never tried again.
     fn write(&self, flags: ReadWriteFlags) -> io::Result<()> {
         loop {
-            match pwritev2(&self.file.file, &[IoSlice::new(&self.bytes)], self.offset, flags) {
+            let written = pwritev2(&self.file.file, &[IoSlice::new(&self.bytes)], self.offset, flags);
+            let written = written.map_err(io::Error::from);
+            #[cfg(feature = "faults")]
+            let written = faults::blocking(Point::Write, written);
+            match written {
                 Ok(written) if written == self.bytes.len() => return Ok(()),
                 Ok(written) => return Err(short(written, self.bytes.len())),
                 // Nothing was written.
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(errno.into()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
             }
         }
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let synced = self.file.file.sync_data();
+        #[cfg(feature = "faults")]
+        let synced = faults::blocking(Point::Sync, synced.map(|()| 0)).map(drop);
+        synced
     }
 
     /// How a failure is told.
@@ -86,7 +102,16 @@ impl LogRead {
     /// Reads on the calling thread.
     pub(super) fn perform(mut self) -> Completion {
         let read = self.file.file.read_exact_at(self.memory.as_mut_slice(), self.offset);
+        #[cfg(feature = "faults")]
+        let read = self.with_fault(read);
         self.ended(read)
+    }
+
+    #[cfg(feature = "faults")]
+    fn with_fault(&self, read: io::Result<()>) -> io::Result<()> {
+        let asked = self.memory.as_slice().len();
+        let got = faults::blocking(Point::Read, read.map(|()| asked))?;
+        if got == asked { Ok(()) } else { Err(short(got, asked)) }
     }
 
     /// How its end is told.

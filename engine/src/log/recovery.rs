@@ -5,6 +5,7 @@
 //! *corrupt* if a later extent says `durable_lsn > x`, or the checkpoint does.
 
 use std::fmt;
+use std::ops::Range;
 
 use model::{GroupId, StreamId};
 
@@ -20,6 +21,17 @@ pub trait LogImage {
     fn segments(&self) -> Vec<SegmentNo>;
     /// All bytes of one of them.
     fn bytes(&self, segment: SegmentNo) -> &[u8];
+    /// How many bytes it has.
+    fn len(&self, segment: SegmentNo) -> u64 {
+        self.bytes(segment).len() as u64
+    }
+    /// Those bytes of `range` that it has: all that recovery looks at it takes from here. An image over files reads only
+    /// these, gives less when the disk does, and refuses the start afterwards.
+    fn part(&self, segment: SegmentNo, range: Range<u64>) -> &[u8] {
+        let bytes = self.bytes(segment);
+        let within = |offset: u64| usize::try_from(offset).map_or(bytes.len(), |offset| offset.min(bytes.len()));
+        bytes.get(within(range.start)..within(range.end)).unwrap_or(&[])
+    }
     /// The checkpoint in force.
     fn checkpoint(&self) -> Option<&[u8]>;
 }
@@ -145,13 +157,14 @@ impl<'a> Scanner<'a> {
         self.segments.contains(&segment)
     }
 
-    fn at(&self, lsn: Lsn) -> &'a [u8] {
+    /// The bytes at `lsn`, at most so many and at most to the end of the segment.
+    fn at(&self, lsn: Lsn, bytes_max: usize) -> &'a [u8] {
         let segment = self.geometry.segment(lsn);
         if !self.has(segment) {
             return &[];
         }
-        let offset = usize::try_from(self.geometry.offset(lsn)).unwrap_or(usize::MAX);
-        self.image.bytes(segment).get(offset..).unwrap_or(&[])
+        let offset = self.geometry.offset(lsn);
+        self.image.part(segment, offset..offset.saturating_add(bytes_max as u64))
     }
 
     /// The extent that continues the chain: right behind, or at the start of the next segment.
@@ -166,14 +179,13 @@ impl<'a> Scanner<'a> {
     }
 
     fn continuation(&self, at: &LogEnd, lsn: Lsn) -> Option<(ProvedExtent<'a>, u32)> {
-        let bytes = self.at(lsn);
-        let (header, crc) = ExtentHeader::decode(bytes)?;
+        let (header, crc) = ExtentHeader::decode(self.at(lsn, BLOCK_BYTES))?;
         let chained =
             header.lsn == lsn && header.prev_lsn == at.prev_lsn && header.prev_header_crc == at.prev_header_crc;
         if !chained || header.epoch < at.epoch {
             return None;
         }
-        let frames = prove_frames(&header, bytes).ok()?;
+        let frames = prove_frames(&header, self.at(lsn, header.extent_bytes())).ok()?;
         Some((ProvedExtent { header, frames }, crc))
     }
 
@@ -187,7 +199,7 @@ impl<'a> Scanner<'a> {
         let later =
             self.segments.iter().map(|s| self.geometry.start(*s)).filter(|start| *start > next).map(|start| start.0);
         for place in here.step_by(BLOCK_BYTES).chain(there.step_by(BLOCK_BYTES)).chain(later) {
-            let Some((header, _)) = ExtentHeader::decode(self.at(Lsn(place))) else { continue };
+            let Some((header, _)) = ExtentHeader::decode(self.at(Lsn(place), BLOCK_BYTES)) else { continue };
             // Extents of an earlier life of the file name another place.
             if header.lsn != Lsn(place) {
                 continue;
@@ -203,7 +215,7 @@ impl<'a> Scanner<'a> {
 
     /// Where the extent behind `end` must have been: there, unless that place was never written.
     fn damaged_place(&self, end: Lsn) -> Lsn {
-        let is_blank = self.at(end).iter().take(BLOCK_BYTES).all(|byte| *byte == 0);
+        let is_blank = self.at(end, BLOCK_BYTES).iter().all(|byte| *byte == 0);
         if is_blank && self.geometry.offset(end) != 0 && !self.has(self.geometry.segment(self.next_segment(end))) {
             return self.next_segment(end);
         }
@@ -212,7 +224,7 @@ impl<'a> Scanner<'a> {
 
     fn damage(&self, lsn: Lsn, proof: String) -> Damage {
         let mut streams = Vec::new();
-        let bytes = self.at(lsn);
+        let bytes = self.at(lsn, usize::MAX);
         let mut at = EXTENT_HEADER_BYTES;
         while let Some(Ok(frame)) = bytes.get(at..).map(FrameHeader::decode) {
             if frame.kind == FrameKind::Batch && !streams.contains(&(frame.group, frame.stream)) {
@@ -228,11 +240,11 @@ impl<'a> Scanner<'a> {
 /// Whether the file begins with the header of this segment of this log.
 #[must_use]
 pub fn is_segment_of(image: &dyn LogImage, segment: SegmentNo, expected: &SegmentHeader) -> bool {
-    let bytes = image.bytes(segment);
     let geometry = Geometry { segment_bytes: expected.segment_bytes };
+    let header = || SegmentHeader::decode(image.part(segment, 0..BLOCK_BYTES as u64));
     geometry.holds(segment)
-        && bytes.len() as u64 == expected.segment_bytes
-        && SegmentHeader::decode(bytes).is_some_and(|header| header == SegmentHeader { segment, ..*expected })
+        && image.len(segment) == expected.segment_bytes
+        && header().is_some_and(|header| header == SegmentHeader { segment, ..*expected })
 }
 
 /// How far behind the end extents may lie that were in flight together with the last one, and far beyond: what is found
