@@ -84,6 +84,8 @@ impl Truth {
                 lsn: link.header.lsn,
                 end: link.header.end(),
                 durable_lsn: link.header.durable_lsn,
+                frames_count: link.header.frames_count,
+                found_us: now_us,
             };
             self.chain.take(&link.header, link.crc, extent)?;
         }

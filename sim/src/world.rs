@@ -13,6 +13,7 @@ mod damage;
 mod finish;
 mod judge;
 mod mishap;
+mod promises;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -30,6 +31,7 @@ use crate::trace::{Entry, Trace};
 use crate::violation::Violation;
 use clients::{Client, Known};
 use judge::Pending;
+pub use promises::Promises;
 
 /// What happens at a time.
 #[derive(Debug)]

@@ -174,12 +174,10 @@ impl LogWriter {
     /// The next extent of the contiguous durable prefix, once.
     pub fn pop_durable(&mut self) -> Option<Lsn> {
         if Mutation::AckNonContiguous.is_on() {
-            return self
-                .in_flight
-                .iter()
-                .position(|e| e.durable)
-                .and_then(|at| self.in_flight.remove(at))
-                .map(|e| e.lsn);
+            let at = self.in_flight.iter().position(|e| e.durable)?;
+            let extent = self.in_flight.remove(at)?;
+            self.durable_end = self.durable_end.max(extent.end);
+            return Some(extent.lsn);
         }
         if !self.in_flight.front()?.durable {
             return None;

@@ -25,6 +25,10 @@ pub struct ExtentTruth {
     pub end: Lsn,
     /// What it says was durable before it.
     pub durable_lsn: Lsn,
+    /// Its frames; none in an idle one.
+    pub frames_count: u32,
+    /// When it was found on the disk, in simulated time.
+    pub found_us: u64,
 }
 
 #[derive(Debug)]

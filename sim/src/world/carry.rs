@@ -40,6 +40,7 @@ impl World {
     pub(super) fn burst(&mut self, node: usize, shard: ShardId) -> Result<(), Violation> {
         let at = usize::from(shard.0);
         self.nodes[node].seats[at].is_called = false;
+        self.promise_more(node, shard);
         let events = std::mem::take(&mut self.nodes[node].seats[at].inbox);
         let count = events.len() as u64;
         for event in events {
@@ -132,6 +133,7 @@ impl World {
             Effect::Publish(change) => self.publish(node, shard, change),
             Effect::WriteExtent { lsn, segment, offset, bytes } => {
                 self.check_write(node, shard, (lsn, segment, offset), bytes.len())?;
+                self.check_promises(node, shard, &bytes)?;
                 self.note(node, shard, "write extent", [lsn.0, bytes.len() as u64, 0]);
                 self.trace.absorb(&bytes);
                 let offset = usize::try_from(offset).expect("segments fit memory");

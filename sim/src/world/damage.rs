@@ -12,7 +12,7 @@ use model::placement::Placement;
 use model::stored::StoredRecords;
 
 use super::World;
-use super::crash::{replay_end, target_of};
+use super::crash::{checkpoint_durable, replay_end, target_of};
 use crate::coverage::{Fault, Phase, Point};
 use crate::disk::{Disk, Hidden, SECTOR_BYTES};
 use crate::payload;
@@ -214,7 +214,7 @@ fn says_more(truth: &Truth, disk: &Disk, end: Lsn, undo: &Undo) -> bool {
         Undo::Checkpoint(_) | Undo::Nothing => false,
     };
     let by_extent = truth.extents().any(|e| e.durable_lsn > end && !is_damaged(e.lsn, e.end));
-    by_extent || replay_end(disk) > end
+    by_extent || replay_end(disk).max(checkpoint_durable(disk)) > end
 }
 
 /// Reads all records of all streams: each must be what was appended, or the read must say that it is damaged. Returns

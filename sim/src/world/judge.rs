@@ -49,6 +49,8 @@ struct Before {
     told_tail: u64,
     /// The durable tail.
     tail: u64,
+    /// Records below were gone.
+    trim_point: u64,
     /// How many tokens and configurations it had had.
     tokens: u64,
     configs: u64,
@@ -117,6 +119,7 @@ impl World {
                 id,
                 told_tail: truth.told_tail,
                 tail: truth.tail.seq_num,
+                trim_point: truth.trim_point,
                 tokens: truth.token.count(),
                 configs: truth.config.count(),
             });
@@ -333,6 +336,9 @@ impl World {
                     return broken(Rule::Dense, format!("stream `{}`: a read skips to {seq_num}", named.stream));
                 }
                 check_record(stream, record.position, &record)?;
+                if limits.until.is_some_and(|until| until != u64::MAX && record.position.timestamp >= until) {
+                    return broken(Rule::ReadContents, format!("stream `{}`: {seq_num} is not before `until`", named.stream));
+                }
                 next = Some(seq_num + 1);
                 in_batch += 1;
                 count += 1;
@@ -350,6 +356,11 @@ impl World {
         check_limits(&named.stream, limits, (count, metered))?;
         let floor = pending.before.filter(|b| b.id == read.stream).map_or(0, |b| b.told_tail);
         check_start(stream, start, first, (floor, read.tail.seq_num))?;
+        let trim_point = pending.before.filter(|b| b.id == read.stream).map_or(0, |b| b.trim_point);
+        if first.is_some_and(|first| first < trim_point) {
+            let what = format!("stream `{}`: {first:?} is read, all below {trim_point} was trimmed before", named.stream);
+            return broken(Rule::ReadContents, what);
+        }
         if first.is_some_and(|first| first > 0 && first == stream.trim_point && start == ReadStart::SeqNum(0)) {
             self.coverage.point(Point::TrimmedRead);
         }
