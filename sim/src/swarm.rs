@@ -73,7 +73,8 @@ impl Swarm {
         Self {
             placement: Placement { groups_count, shards_count },
             segment_bytes,
-            segments_max: (log_bytes / segment_bytes).max(5),
+            // What is kept free for trims and for extents under way, and a few segments to use.
+            segments_max: (log_bytes / segment_bytes).max((7 << 20) / segment_bytes + 5),
             extent_bytes_max,
             in_flight_max: rng.pick(&[1, 2, 3, 4]),
             cache_bytes_max: rng.pick(&[0, 32 << 10, 256 << 10, 1 << 20]),

@@ -143,6 +143,7 @@ impl World {
         };
         if self.pressure > 0 && self.rng.percent(70) {
             self.pressure -= 1;
+            let (place, target) = self.oldest().unwrap_or((place, target));
             return self.make_room(client, place, target);
         }
         let dice = self.rng.below(1000);
@@ -218,6 +219,15 @@ impl World {
         let (prefix, start_after) = (NamePrefix::empty(), NamePrefix::empty());
         let op = Op::ListStreams { basin_id, prefix, start_after, limit: 1000 };
         self.send(client, 0, shard, op, None, Asked::List(basin_id, shard));
+    }
+
+    /// The stream whose records have been in a log longest.
+    fn oldest(&self) -> Option<(Place, Target)> {
+        let streams = self.nodes[0].seats.iter().flat_map(|seat| seat.truth.streams());
+        let (_, _, oldest) = streams.min_by_key(|(_, _, s)| s.batches.front().map_or(u64::MAX, |b| b.lsn.0))?;
+        let basin = self.basins.iter().position(|b| self.nodes[0].basins.get(b).is_some_and(|i| i.id == oldest.basin))?;
+        let place = Place { basin, stream: self.streams.iter().position(|s| *s == oldest.name)? };
+        self.target(place).map(|target| (place, target))
     }
 
     /// What an operator does whose log is full.

@@ -15,7 +15,7 @@ impl World {
     pub(super) fn finish(&mut self) -> Result<(), Violation> {
         self.faults_stopped = true;
         for node in &mut self.nodes {
-            node.paused_until_us = 0;
+            // A pause ends by itself: what came during it must keep its order.
             node.slow_until_us = 0;
             node.dies_after = None;
             for seat in &mut node.seats {

@@ -147,6 +147,7 @@ impl World {
         for effect in effects {
             self.carry(node, shard, effect)?;
         }
+        self.note(node, shard, "follow cancelled", [token, 0, 0]);
         if let Some(pending) = self.pending.remove(&token) {
             self.clients[pending.client].waiting.retain(|t| *t != token);
         }
