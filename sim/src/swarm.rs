@@ -82,7 +82,8 @@ impl Swarm {
             readers_max: rng.pick(&[1, 4, 64]),
             checkpoint_log_bytes: rng.pick(&[64 << 10, 256 << 10, 1 << 20, 4 << 20]),
             basins_count: rng.pick(&[1, 1, 2, 3]),
-            streams_count: rng.pick(&[2, 5, 20, 60]),
+            // As many as fill several pieces of a checkpoint, at times.
+            streams_count: rng.pick(&[2, 2, 5, 5, 20, 20, 60, 900]),
             skew: rng.pick(&[0, 1, 4]),
             clients_count: rng.pick(&[3, 5, 8, 12]),
             think_us: if is_busy { rng.pick(&[5_000, 20_000, 50_000]) } else { rng.pick(&[150_000, 300_000, 600_000]) },

@@ -23,6 +23,7 @@ use crate::violation::{Rule, Violation, broken};
 pub use basins::BasinTruth;
 pub use chain::ExtentTruth;
 pub use group::{Ask, GroupTruth, NameTruth};
+pub(crate) use stream::seconds;
 pub use stream::{BatchTruth, StreamTruth};
 
 /// What holds while an extent is looked at.
@@ -113,6 +114,11 @@ impl Truth {
             Some(group) => broken(Rule::Consensus, format!("frames of group {} that no entry covers", group.id().0)),
             None => Ok(batches_count),
         }
+    }
+
+    /// The shard begins another life.
+    pub fn begin_life(&mut self) {
+        self.groups.values_mut().for_each(GroupTruth::begin_life);
     }
 
     /// Where the chain of synced extents ends.

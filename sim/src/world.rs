@@ -13,6 +13,7 @@ mod damage;
 mod finish;
 mod judge;
 mod mishap;
+mod overdue;
 mod promises;
 
 use std::cmp::Reverse;

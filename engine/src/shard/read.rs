@@ -339,7 +339,8 @@ enum Ended {
 
 fn collector_of(read: &PendingRead, stream: &Stream) -> Collector {
     let tail = if Mutation::ReadUncommitted.is_on() { stream.next } else { stream.tail };
-    Collector::new(read.next.max(stream.trim_point), read.seek, tail.seq_num, read.limits)
+    let trim_point = if Mutation::TrimmedServed.is_on() { 0 } else { stream.trim_point };
+    Collector::new(read.next.max(trim_point), read.seek, tail.seq_num, read.limits)
 }
 
 fn gather(walk: &mut Walk, collector: &mut Collector) -> Ended {

@@ -371,7 +371,9 @@ impl World {
             return self.end_session(client, &session);
         };
         let target = Target { incarnation: Some(incarnation), ..target };
-        for _ in 0..self.rng.between(1, 3) {
+        // Now and then a rush, so that some inputs have to wait for room.
+        let rush = self.rng.one_in(8);
+        for _ in 0..if rush { SESSION_INPUTS_MAX as u64 } else { self.rng.between(1, 3) } {
             self.append(client, session.place, target.clone(), Some((session.id, session.next)));
             session.next += 1;
         }

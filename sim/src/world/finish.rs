@@ -50,6 +50,7 @@ impl World {
             }
         }
         for node in 0..self.nodes.len() {
+            self.check_overdue(node)?;
             self.stop(node)?;
         }
         Ok(())

@@ -99,6 +99,11 @@ impl Pending {
         self.before.is_some_and(|b| b.id == id)
     }
 
+    /// The stream that had the name when it was sent.
+    pub(super) fn incarnation(&self) -> Option<StreamId> {
+        self.before.map(|before| before.id)
+    }
+
     /// What of existence it may change.
     fn asks(&self) -> Option<Ask> {
         if self.asked == Asked::DeleteStream { Some(Ask::Delete) } else { self.creates.then_some(Ask::Create) }
@@ -148,6 +153,7 @@ impl World {
             self.carry(node, shard, effect)?;
         }
         self.note(node, shard, "follow cancelled", [token, 0, 0]);
+        self.check_closed(node, shard, token)?;
         if let Some(pending) = self.pending.remove(&token) {
             self.clients[pending.client].waiting.retain(|t| *t != token);
         }
@@ -260,6 +266,9 @@ impl World {
             return broken(Rule::AckedIsDurable, what);
         }
         self.counts.acks += 1;
+        if sent.lone_command.is_none() {
+            self.check_index_had_room(node, pending.shard, appended.times.admitted_us)?;
+        }
         if sent.match_seq_num.is_some() {
             self.coverage.point(Point::ConditionAck);
         }

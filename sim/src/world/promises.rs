@@ -15,13 +15,16 @@ pub struct Promises {
     heard_end: Lsn,
     /// The epochs of its earlier lives are below.
     epoch_min: u32,
+    /// Since when its index is full, on the node's clock.
+    index_full_us: Option<u64>,
 }
 
 impl World {
     /// A shard begins another life on what its disk holds.
     pub(super) fn promise_anew(&mut self, node: usize, shard: ShardId) {
         let seat = &mut self.nodes[node].seats[usize::from(shard.0)];
-        seat.promises = Promises { heard_end: Lsn(0), epoch_min: seat.truth.epoch() + 1 };
+        seat.truth.begin_life();
+        seat.promises = Promises { heard_end: Lsn(0), epoch_min: seat.truth.epoch() + 1, index_full_us: None };
     }
 
     /// A shard that has heard of all that is durable can say so from now on.
@@ -33,7 +36,7 @@ impl World {
     }
 
     pub(super) fn check_promises(&self, node: usize, shard: ShardId, extent: &[u8]) -> Result<(), Violation> {
-        let Promises { heard_end, epoch_min } = self.nodes[node].seats[usize::from(shard.0)].promises;
+        let Promises { heard_end, epoch_min, .. } = self.nodes[node].seats[usize::from(shard.0)].promises;
         let Some((header, _)) = ExtentHeader::decode(extent) else {
             return broken(Rule::Chain, "an extent without an intact header is written");
         };
@@ -47,6 +50,24 @@ impl World {
             return broken(Rule::Chain, what);
         }
         Ok(())
+    }
+
+    /// Notes whether the index is full at the end of a burst.
+    pub(super) fn note_index(&mut self, node: usize, shard: ShardId, is_full: bool) {
+        let now_us = self.now_us;
+        let mono_us = self.nodes[node].now(now_us).mono_us;
+        let since_us = &mut self.nodes[node].seats[usize::from(shard.0)].promises.index_full_us;
+        *since_us = is_full.then(|| since_us.unwrap_or(mono_us));
+    }
+
+    /// A full index takes no more records.
+    pub(super) fn check_index_had_room(&self, node: usize, shard: ShardId, admitted_us: u64) -> Result<(), Violation> {
+        match self.nodes[node].seats[usize::from(shard.0)].promises.index_full_us {
+            Some(since_us) if admitted_us > since_us => {
+                broken(Rule::Budget, format!("an append of {admitted_us} us is taken, the index is full since {since_us} us"))
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// A shard that has had nothing to do for a while has said in its log that its last append is durable. Asked of each
