@@ -51,6 +51,8 @@ pub struct Swarm {
     pub record_bytes_max: usize,
     /// Whether batches come as large as an extent takes, at times.
     pub has_large_batches: bool,
+    /// Whether sessions send much at once, at times.
+    pub has_bursts: bool,
     /// Configurations that streams are given.
     pub configs: Vec<Arc<ResolvedStreamConfig>>,
     /// Faults that happen, with their mean interval in microseconds.
@@ -85,10 +87,15 @@ impl Swarm {
             streams_count: rng.pick(&[2, 5, 20, 60]),
             skew: rng.pick(&[0, 1, 4]),
             clients_count: rng.pick(&[3, 5, 8, 12]),
-            think_us: if is_busy { rng.pick(&[5_000, 20_000, 50_000]) } else { rng.pick(&[150_000, 300_000, 600_000]) },
+            think_us: if is_busy {
+                rng.pick(&[5_000, 20_000, 50_000])
+            } else {
+                rng.pick(&[150_000, 300_000, 600_000, 1_200_000])
+            },
             records_max,
             record_bytes_max: rng.pick(&[16, 100, 1_000, 4_000]),
             has_large_batches,
+            has_bursts: rng.one_in(3),
             configs: configs(rng),
             faults: faults(rng, wanted),
         }

@@ -80,11 +80,8 @@ impl Truth {
             let context = Context { now_us, wall_ms_max, lsn: link.header.lsn };
             found.batches_count += self.extent(&link, context, attempts)?;
             found.extents_count += 1;
-            let extent = ExtentTruth {
-                lsn: link.header.lsn,
-                end: link.header.end(),
-                durable_lsn: link.header.durable_lsn,
-            };
+            let extent =
+                ExtentTruth { lsn: link.header.lsn, end: link.header.end(), durable_lsn: link.header.durable_lsn };
             self.chain.take(&link.header, link.crc, extent)?;
         }
         Ok(found)

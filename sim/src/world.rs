@@ -46,12 +46,19 @@ enum What {
     Message(ShardId, ShardMessage),
     /// A client does something.
     Act(usize),
-    /// A fault happens, and will again.
-    Mishap(Fault),
+    /// A fault happens, and will again or not.
+    Mishap(Fault, Repeat),
     /// A bit is put right.
     Heal(ShardId),
     /// The node's process starts.
     Restart,
+}
+
+/// Whether a fault comes again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Repeat {
+    Yes,
+    No,
 }
 
 #[derive(Debug)]
@@ -169,7 +176,7 @@ impl World {
         let faults: Vec<(Fault, u64)> = world.swarm.faults.iter().map(|(fault, mean_us)| (*fault, *mean_us)).collect();
         for (fault, mean_us) in faults.into_iter().filter(|(fault, _)| !fault.goes_with_a_crash()) {
             let at_us = world.rng.after(mean_us);
-            world.schedule(at_us, 0, None, What::Mishap(fault));
+            world.schedule(at_us, 0, None, What::Mishap(fault, Repeat::Yes));
         }
         world
     }
@@ -220,7 +227,7 @@ impl World {
                 self.act(client);
                 Ok(())
             }
-            What::Mishap(fault) => self.mishap(node, fault),
+            What::Mishap(fault, repeat) => self.mishap(node, fault, repeat),
             What::Heal(shard) => {
                 self.nodes[node].seats[usize::from(shard.0)].heal();
                 Ok(())

@@ -120,6 +120,9 @@ impl World {
             // An append that was admitted just below the bound may bring an entry per record of an extent.
             ("index bytes", stats.index_bytes, (config.index_bytes_max + INDEX_SLACK_BYTES) as u64),
         ];
+        if stats.deferred_count > 0 {
+            self.coverage.point(Point::Deferred);
+        }
         match bounds.into_iter().find(|(_, is, max)| is > max) {
             Some((what, is, max)) => broken(Rule::Budget, format!("{is} {what}, of at most {max}")),
             None => Ok(()),
@@ -263,7 +266,8 @@ impl World {
         let geometry = seat.truth.geometry();
         for (_, _, stream) in seat.truth.streams() {
             if let Some(batch) = stream.batches.iter().find(|b| geometry.segment(b.lsn) == old) {
-                let what = format!("segment {} holds records from {} on of stream `{}`", old.0, batch.first, stream.name);
+                let what =
+                    format!("segment {} holds records from {} on of stream `{}`", old.0, batch.first, stream.name);
                 return broken(Rule::Recycle, what);
             }
         }

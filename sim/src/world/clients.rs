@@ -190,7 +190,12 @@ impl World {
         let basin = self.basins[basin].clone();
         let config = BasinConfig { create_stream_on_append: true, ..BasinConfig::default() };
         let request_key = self.rng.one_in(2).then_some(7);
-        self.ask(client, Op::CreateBasin { basin: basin.clone(), config, request_key }, None, Asked::CreateBasin(basin));
+        self.ask(
+            client,
+            Op::CreateBasin { basin: basin.clone(), config, request_key },
+            None,
+            Asked::CreateBasin(basin),
+        );
     }
 
     fn act_on_basin(&mut self, client: usize, basin: usize) {
@@ -224,8 +229,11 @@ impl World {
     /// The stream whose records have been in a log longest.
     fn oldest(&self) -> Option<(Place, Target)> {
         let streams = self.nodes[0].seats.iter().flat_map(|seat| seat.truth.streams());
-        let (_, _, oldest) = streams.min_by_key(|(_, _, s)| s.batches.front().map_or(u64::MAX, |b| b.lsn.0))?;
-        let basin = self.basins.iter().position(|b| self.nodes[0].basins.get(b).is_some_and(|i| i.id == oldest.basin))?;
+        let (_, _, oldest) = streams
+            .filter(|(_, _, s)| s.deleted_ms.is_none())
+            .min_by_key(|(_, _, s)| s.batches.front().map_or(u64::MAX, |b| b.lsn.0))?;
+        let basin =
+            self.basins.iter().position(|b| self.nodes[0].basins.get(b).is_some_and(|i| i.id == oldest.basin))?;
         let place = Place { basin, stream: self.streams.iter().position(|s| *s == oldest.name)? };
         self.target(place).map(|target| (place, target))
     }
@@ -281,6 +289,9 @@ impl World {
             self.coverage.point(Point::LargeBatch);
             let bytes = 250_000 + self.rng.at(90_000);
             parts.extend((0..3).map(|_| Part::Data(bytes, Some(known.timestamp))));
+        } else if self.swarm.has_bursts && self.rng.one_in(4) {
+            let bytes = self.swarm.extent_bytes_max / 3 - self.rng.at(4 << 10);
+            parts.push(Part::Data(bytes.min(300_000), Some(known.timestamp)));
         } else {
             let room = self.swarm.extent_bytes_max - (12 << 10);
             let each = (room / 2 / records_max - 64).min(bytes_max).max(BODY_BYTES_MIN);
@@ -347,10 +358,10 @@ impl World {
             _ => ReadStart::Timestamp(known.timestamp),
         };
         let limits = ReadLimits {
-            count: self.rng.one_in(3).then(|| self.rng.below(50)),
+            count: self.rng.percent(75).then(|| self.rng.below(30)),
             bytes: self.rng.one_in(5).then(|| self.rng.below(20_000)),
             until: self.rng.one_in(8).then(|| known.timestamp),
-            batches: 1 + self.rng.at(4),
+            batches: if self.rng.percent(75) { 1 } else { 1 + self.rng.at(4) },
         };
         let (clamp, may_follow) = (self.rng.one_in(2), self.rng.one_in(2));
         let create = self.rng.one_in(10).then(|| self.spec());
@@ -371,7 +382,9 @@ impl World {
             return self.end_session(client, &session);
         };
         let target = Target { incarnation: Some(incarnation), ..target };
-        for _ in 0..self.rng.between(1, 3) {
+        // Now and then as much as makes the device take several extents at a time.
+        let inputs = if self.swarm.has_bursts && self.rng.one_in(6) { 16 } else { self.rng.between(1, 3) };
+        for _ in 0..inputs {
             self.append(client, session.place, target.clone(), Some((session.id, session.next)));
             session.next += 1;
         }
@@ -383,8 +396,7 @@ impl World {
         let Some(target) = self.target(place) else { return };
         self.last_session += 1;
         let id = SessionId { front: 0, number: self.last_session };
-        self.clients[client].session =
-            Some(OpenSession { id, place, incarnation: None, next: 0, is_failed: false });
+        self.clients[client].session = Some(OpenSession { id, place, incarnation: None, next: 0, is_failed: false });
         let create = self.rng.percent(70).then(|| self.spec());
         self.ask(client, Op::OpenSession { target, create }, Some(place), Asked::OpenSession);
     }

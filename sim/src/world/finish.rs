@@ -73,13 +73,24 @@ impl World {
                 Ok(scratch) => scratch,
                 Err(error) => return broken(Rule::ComesBack, error.to_string()),
             };
-            if scratch.recovered.end != seat.truth.end() || scratch.streams_count() != seat.truth.streams().count() as u64 {
+            if scratch.recovered.end != seat.truth.end()
+                || scratch.streams_count() != seat.truth.streams().count() as u64
+            {
                 return broken(Rule::ComesBack, "what is on the disk at the end is not all of it");
             }
             if check_reads(&seat.truth, &mut scratch, &seat.disk)? {
                 return broken(Rule::ReadContents, "at the end something is damaged");
             }
             self.trace.absorb(seat.disk.checkpoint().unwrap_or(&[]));
+        }
+        for group in self.nodes[node].seats.iter().flat_map(|seat| seat.truth.groups()) {
+            let sights = group.sights;
+            let seen = [
+                (sights.expired, Point::Expired),
+                (sights.emptied, Point::EmptyDeleted),
+                (sights.recreated, Point::Recreated),
+            ];
+            seen.into_iter().filter(|(is_seen, _)| *is_seen).for_each(|(_, point)| self.coverage.point(point));
         }
         self.coverage.point(Point::Drained);
         Ok(())

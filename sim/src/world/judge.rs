@@ -14,11 +14,21 @@ use crate::violation::{Rule, Violation, broken};
 /// What was asked, as far as the answer is judged by it.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Asked {
-    Append { sets_token: Option<String> },
+    Append {
+        sets_token: Option<String>,
+    },
     OpenSession,
     CheckTail,
-    Read { start: ReadStart, clamp: bool, may_follow: bool, limits: ReadLimits },
-    Follow { from: u64, limits: ReadLimits },
+    Read {
+        start: ReadStart,
+        clamp: bool,
+        may_follow: bool,
+        limits: ReadLimits,
+    },
+    Follow {
+        from: u64,
+        limits: ReadLimits,
+    },
     CreateStream,
     EnsureStream,
     Reconfigure,
@@ -87,8 +97,7 @@ impl Pending {
             | Op::ReconfigureBasin { .. }
             | Op::DeleteBasin { .. } => (None, false),
         };
-        let named =
-            target.map(|t| Named { group: t.group, basin: t.basin_id, stream: t.stream.clone() });
+        let named = target.map(|t| Named { group: t.group, basin: t.basin_id, stream: t.stream.clone() });
         Self { client, shard, place, asked, named, creates, sent_us: now_us, before: None }
     }
 
@@ -154,7 +163,10 @@ impl World {
     pub(super) fn reply(&mut self, node: usize, shard: ShardId, to: ReplyTo, reply: Reply) -> Result<(), Violation> {
         let token = to.token;
         let Some(pending) = self.pending.remove(&token) else {
-            return broken(Rule::Answered, format!("request {token} is answered and nobody waits: {}", name_of(&reply)));
+            return broken(
+                Rule::Answered,
+                format!("request {token} is answered and nobody waits: {}", name_of(&reply)),
+            );
         };
         self.note(node, shard, name_of(&reply), numbers_of(token, &reply));
         self.judge(node, token, &pending, &reply).map_err(|violation| {
@@ -216,9 +228,13 @@ impl World {
                 }
             }
             (Asked::List(basin, shard), Reply::Streams(streams, _)) => self.judge_list(node, *basin, *shard, streams),
-            (Asked::CreateBasin(name) | Asked::EnsureBasin(name) | Asked::ReconfigureBasin(name), Reply::Basin(info, _)) => {
+            (
+                Asked::CreateBasin(name) | Asked::EnsureBasin(name) | Asked::ReconfigureBasin(name),
+                Reply::Basin(info, _),
+            ) => {
                 let basins = &self.nodes[node].seats[0].truth.basins;
-                if basins.get(name).is_some_and(|b| b.info.id == info.id) || basins.was_deleting(name, pending.sent_us) {
+                if basins.get(name).is_some_and(|b| b.info.id == info.id) || basins.was_deleting(name, pending.sent_us)
+                {
                     Ok(())
                 } else {
                     broken(Rule::AckedIsDurable, format!("basin `{name}` is said to be there"))
@@ -253,7 +269,10 @@ impl World {
         };
         let is = (appended.stream, appended.start.seq_num);
         if sent.found != Some(is) {
-            let what = format!("append {token} is acknowledged at {} of stream {}, and the disk has it {:?}", is.1, is.0.0, sent.found);
+            let what = format!(
+                "append {token} is acknowledged at {} of stream {}, and the disk has it {:?}",
+                is.1, is.0.0, sent.found
+            );
             return broken(Rule::AckedIsDurable, what);
         }
         self.counts.acks += 1;
@@ -327,7 +346,10 @@ impl World {
             let mut in_batch = 0;
             for record in StoredRecords::new(&bytes) {
                 let Ok(record) = record else {
-                    return broken(Rule::ReadContents, format!("stream `{}`: a record that cannot be read", named.stream));
+                    return broken(
+                        Rule::ReadContents,
+                        format!("stream `{}`: a record that cannot be read", named.stream),
+                    );
                 };
                 let seq_num = record.position.seq_num;
                 if next.is_some_and(|next| next != seq_num) {
@@ -391,7 +413,13 @@ impl World {
         }
     }
 
-    fn judge_failure(&mut self, node: usize, token: u64, pending: &Pending, failure: &Failure) -> Result<(), Violation> {
+    fn judge_failure(
+        &mut self,
+        node: usize,
+        token: u64,
+        pending: &Pending,
+        failure: &Failure,
+    ) -> Result<(), Violation> {
         if matches!(pending.asked, Asked::Append { .. })
             && let Some(sent) = self.attempts.refuse(token)
             && let Some((_, first)) = sent.found
@@ -545,7 +573,10 @@ fn check_record(
 
 fn check_limits(stream: &StreamName, limits: ReadLimits, (count, metered): (u64, u64)) -> Result<(), Violation> {
     if limits.count.is_some_and(|max| count > max) || limits.bytes.is_some_and(|max| metered > max && count > 1) {
-        return broken(Rule::ReadContents, format!("stream `{stream}`: {count} records of {metered} bytes for {limits:?}"));
+        return broken(
+            Rule::ReadContents,
+            format!("stream `{stream}`: {count} records of {metered} bytes for {limits:?}"),
+        );
     }
     Ok(())
 }
@@ -573,7 +604,9 @@ fn check_start(
     if is_right {
         return Ok(());
     }
-    let at = |seq: u64| stream.batch_of(seq).map(|b| (b.first, b.end(), b.timestamps[usize::try_from(seq - b.first).unwrap_or(0)]));
+    let at = |seq: u64| {
+        stream.batch_of(seq).map(|b| (b.first, b.end(), b.timestamps[usize::try_from(seq - b.first).unwrap_or(0)]))
+    };
     let what = format!(
         "stream `{}` of {trim}..{}: a read from {start:?} begins at {first} of {:?} behind {:?}",
         stream.name,
