@@ -143,7 +143,8 @@ impl World {
         let basins = (0..swarm.basins_count).map(|n| name(&format!("basin-{n:04}"))).collect();
         let streams = (0..swarm.streams_count).map(|n| stream_name(&format!("s{n}"))).collect();
         let known = vec![Known::default(); swarm.basins_count * swarm.streams_count];
-        let clients = (0..swarm.clients_count).map(|at| Client::new(at)).collect();
+        let clients: Vec<Client> = (0..swarm.clients_count).map(|at| Client::new(at)).collect();
+        let clients = clients.into_iter().chain([Client::visitor()]).collect();
         let nodes = vec![Node::new(&swarm)];
         let mut world = Self {
             rng,
@@ -169,7 +170,7 @@ impl World {
             swarm,
         };
         world.schedule(0, 0, None, What::Restart);
-        for client in 0..world.clients.len() {
+        for client in 0..world.swarm.clients_count {
             let at_us = world.rng.below(1_000_000);
             world.schedule(at_us, 0, None, What::Act(client));
         }

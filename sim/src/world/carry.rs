@@ -285,13 +285,18 @@ impl World {
             Work::Prepare { recycled: None, .. } => self.rng.between(1_000, 60_000),
             Work::Checkpoint(_) => self.rng.between(50, 4_000),
         };
-        let after_us = base_us * if slow { 100 } else { 1 } + if rare { 8_000 } else { 0 };
+        let mut after_us = base_us * if slow { 100 } else { 1 } + if rare { 8_000 } else { 0 };
         let seat = &mut self.nodes[node].seats[usize::from(shard.0)];
         let armed = seat.armed.iter().position(|fault| fits(*fault, &work));
         let id = seat.disk.begin(work);
         if let Some(armed) = armed {
             let fault = seat.armed.swap_remove(armed);
             seat.doomed.insert(id, fault);
+            after_us = base_us.min(FAILS_US);
+        }
+        let is_rare_moment = seat.disk.writes_count() > 1;
+        if is_rare_moment {
+            self.haunt(node);
         }
         self.soon(after_us, node, What::DiskEnd(shard, id));
     }
@@ -339,6 +344,8 @@ pub(super) const fn fits(fault: Fault, work: &Work) -> bool {
     }
 }
 
+/// Work that fails does so early.
+const FAILS_US: u64 = 200;
 /// What is durable is heard within this time, or a pause of the process.
 const HEARD_US: u64 = 10_000_000;
 /// Beyond the bound of the index: what extents in flight may add.

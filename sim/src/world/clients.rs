@@ -32,6 +32,8 @@ enum Trade {
     Session,
     /// Reads a stream from some place on and follows it.
     Follower,
+    /// Comes when it is called: reads a few streams at once.
+    Visitor,
 }
 
 /// A session as its client sees it.
@@ -75,6 +77,16 @@ impl Client {
         Self { trade, waiting: Vec::new(), session: None, following: None, last_arrival_us: 0 }
     }
 
+    pub(super) const fn visitor() -> Self {
+        Self {
+            trade: Trade::Visitor,
+            waiting: Vec::new(),
+            session: None,
+            following: None,
+            last_arrival_us: 0,
+        }
+    }
+
     /// Its connection is gone.
     pub(super) fn reset(&mut self) {
         self.waiting.clear();
@@ -97,6 +109,7 @@ impl World {
         match self.clients[client].trade {
             // Goes on when it is answered.
             Trade::Plain => return self.act_plain(client),
+            Trade::Visitor => return self.visit(client),
             Trade::Session => self.act_session(client),
             Trade::Follower => self.act_follower(client),
         }
@@ -134,6 +147,15 @@ impl World {
         let stream = self.streams[place.stream].clone();
         let group = self.swarm.placement.group(Placement::slot(basin, &stream));
         Some(Target { group, basin_id: info.id, basin: basin.clone(), stream, incarnation: None })
+    }
+
+    fn visit(&mut self, client: usize) {
+        for _ in 0..3 {
+            let place = self.place();
+            if let Some(target) = self.target(place) {
+                self.read(client, target);
+            }
+        }
     }
 
     fn act_plain(&mut self, client: usize) {
@@ -491,6 +513,7 @@ impl World {
                 let again_us = self.think_us();
                 self.act_again(client, again_us);
             }
+            Trade::Visitor => {}
             Trade::Session => match (&mut self.clients[client].session, reply) {
                 (Some(session), Reply::Opened(id)) => session.incarnation = Some(*id),
                 (Some(session), _) if session.incarnation.is_none() => self.clients[client].session = None,

@@ -93,12 +93,14 @@ impl World {
         Ok(())
     }
 
-    /// A life may have trouble from its first moment.
-    fn haunt(&mut self, node: usize) {
+    /// Trouble at a moment that is rare and short: the first of a life, or when several extents are under way.
+    pub(super) fn haunt(&mut self, node: usize) {
         let faults: Vec<Fault> = self.swarm.faults.keys().copied().filter(|f| !f.goes_with_a_crash()).collect();
         if faults.is_empty() || !self.rng.one_in(6) || self.faults_stopped {
             return;
         }
+        let visitor = self.swarm.clients_count;
+        self.soon(1, node, What::Act(visitor));
         let fault = self.rng.pick(&faults);
         let after_us = self.rng.below(250);
         self.soon(after_us, node, What::Mishap(fault, Repeat::No));

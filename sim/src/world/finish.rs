@@ -60,7 +60,13 @@ impl World {
         for at in 0..self.nodes[node].seats.len() {
             self.give(node, ShardId(u16::try_from(at).expect("few shards")), Event::Drain);
         }
-        self.run_until(self.now_us + 5_000_000)?;
+        self.run_until(self.now_us + 1_000)?;
+        // Expiry goes on while it drains; rest is a moment at which nothing is under way.
+        let last_us = self.now_us + 30_000_000;
+        let is_idle = |seat: &crate::node::Seat| seat.shard.as_ref().is_some_and(engine::shard::Shard::is_idle);
+        while self.now_us < last_us && !self.nodes[node].seats.iter().all(is_idle) {
+            self.run_until(self.now_us + 500)?;
+        }
         let now_us = self.now_us;
         let now = self.nodes[node].now(now_us);
         for seat in &mut self.nodes[node].seats {

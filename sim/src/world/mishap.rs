@@ -88,7 +88,12 @@ impl World {
         let seat = &mut self.nodes[node].seats[at];
         let under_way = seat.disk.find_work(|work| fits(fault, work));
         match under_way {
-            Some(id) => drop(seat.doomed.insert(id, fault)),
+            Some(id) => {
+                seat.doomed.insert(id, fault);
+                let shard = seat.config.shard;
+                let after_us = self.rng.below(150);
+                self.soon(after_us, node, What::DiskEnd(shard, id));
+            }
             None if seat.armed.contains(&fault) => {}
             None => seat.armed.push(fault),
         }
