@@ -133,6 +133,8 @@ pub struct ShardStats {
     pub index_bytes: u64,
     /// Bytes admitted and not yet durable.
     pub pending_bytes: u64,
+    /// Requests that wait for room in the open extent.
+    pub deferred_count: u64,
     /// Segments that exist.
     pub segments_count: u64,
     /// Segments that hold nothing anybody needs.
@@ -318,6 +320,7 @@ impl Shard {
             cache_bytes: self.cache.bytes() as u64,
             index_bytes: self.index_bytes as u64,
             pending_bytes: self.writer.pending_bytes(),
+            deferred_count: self.deferred.len() as u64,
             segments_count,
             segments_free_count,
             ..self.stats

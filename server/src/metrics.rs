@@ -223,6 +223,7 @@ impl Page {
             ("cache_bytes", "gauge", |s| s.cache_bytes),
             ("index_bytes", "gauge", |s| s.index_bytes),
             ("pending_bytes", "gauge", |s| s.pending_bytes),
+            ("deferred_requests", "gauge", |s| s.deferred_count),
             ("segments", "gauge", |s| s.segments_count),
             ("segments_free", "gauge", |s| s.segments_free_count),
             ("rejected_full_total", "counter", |s| s.rejected_full_total),

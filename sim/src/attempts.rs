@@ -72,7 +72,10 @@ impl Attempts {
     /// The batch was found in a log.
     pub fn found(&mut self, attempt: Attempt, stream: StreamId, first: u64) -> Result<(), Violation> {
         let Some(sent) = self.sent.get_mut(&attempt) else {
-            return broken(Rule::SentOnce, format!("batch {attempt} at {first} was never sent, or was refused or settled"));
+            return broken(
+                Rule::SentOnce,
+                format!("batch {attempt} at {first} was never sent, or was refused or settled"),
+            );
         };
         if let Some((_, before)) = sent.found.replace((stream, first)) {
             return broken(Rule::SentOnce, format!("batch {attempt} is at {before} and again at {first}"));

@@ -94,10 +94,16 @@ pub fn run_command(args: &SimArgs) -> ExitCode {
         total.add(&outcome);
         if let Some((violation, last)) = &outcome.violation {
             total.print(started.elapsed());
-            println!("\nseed {seed}, after {} simulated seconds: BROKEN RULE\n  {violation}", outcome.simulated_us / 1_000_000);
+            println!(
+                "\nseed {seed}, after {} simulated seconds: BROKEN RULE\n  {violation}",
+                outcome.simulated_us / 1_000_000
+            );
             println!("\nlast events (time, node and shard, what, numbers):");
             last.iter().for_each(|entry| println!("  {entry}"));
-            println!("\nto see it again:\n  millrace sim --seed {seed} --minutes {} --faults {}", args.minutes, args.faults);
+            println!(
+                "\nto see it again:\n  millrace sim --seed {seed} --minutes {} --faults {}",
+                args.minutes, args.faults
+            );
             return ExitCode::FAILURE;
         }
         if to - from == 1 {

@@ -149,7 +149,8 @@ impl Disk {
             }
             Work::Read { offset, len, .. } => {
                 let bytes = file.and_then(|file| self.files.get(&file));
-                read = bytes.and_then(|b| b.get(*offset..*offset + *len)).map(Bytes::copy_from_slice).unwrap_or_default();
+                read =
+                    bytes.and_then(|b| b.get(*offset..*offset + *len)).map(Bytes::copy_from_slice).unwrap_or_default();
             }
             Work::Prepare { segment, recycled, header } => self.put_segment(*segment, *recycled, header),
             Work::Checkpoint(part) => self.put_checkpoint(part),

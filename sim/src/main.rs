@@ -4,6 +4,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+/// Extents of all sizes come and go with every commit.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Real shards over simulated disks, clocks and clients.
 #[derive(Debug, Parser)]
 #[command(version)]

@@ -217,9 +217,9 @@ impl Seat {
         };
     }
 
-    /// Puts right what has rotted.
+    /// Puts right what has rotted, the last first: the same bit may have flipped twice.
     pub fn heal(&mut self) {
-        for rot in std::mem::take(&mut self.rots) {
+        for rot in std::mem::take(&mut self.rots).into_iter().rev() {
             if let Some(byte) = self.disk.bytes_mut(rot.segment).and_then(|bytes| bytes.get_mut(rot.offset))
                 && *byte == rot.value
             {
@@ -250,8 +250,6 @@ pub struct Node {
     pub wall_ms_max: u64,
     /// The process is killed after so many effects more.
     pub dies_after: Option<u32>,
-    /// When it last came up.
-    pub up_since_us: u64,
 }
 
 impl Node {
@@ -268,7 +266,6 @@ impl Node {
             basins: BTreeMap::new(),
             wall_ms_max: 0,
             dies_after: None,
-            up_since_us: 0,
         }
     }
 

@@ -1,6 +1,8 @@
 //! A shard that is asked and never writes: what recovery made of a disk, seen through the shard's own door.
 
-use engine::event::{Effect, Effects, Event, Now, Op, Read, ReadLimits, ReadReply, ReadStart, Reply, ReplyTo, Request, Target};
+use engine::event::{
+    Effect, Effects, Event, Now, Op, Read, ReadLimits, ReadReply, ReadStart, Reply, ReplyTo, Request, Target,
+};
 use engine::shard::{LogImage, Recovered, RecoveryError, Shard, ShardConfig};
 
 use crate::disk::Disk;

@@ -49,12 +49,19 @@ enum What {
     Message(ShardId, ShardMessage),
     /// A client does something.
     Act(usize),
-    /// A fault happens, and will again.
-    Mishap(Fault),
+    /// A fault happens, and will again or not.
+    Mishap(Fault, Repeat),
     /// A bit is put right.
     Heal(ShardId),
     /// The node's process starts.
     Restart,
+}
+
+/// Whether a fault comes again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Repeat {
+    Yes,
+    No,
 }
 
 #[derive(Debug)]
@@ -139,7 +146,8 @@ impl World {
         let basins = (0..swarm.basins_count).map(|n| name(&format!("basin-{n:04}"))).collect();
         let streams = (0..swarm.streams_count).map(|n| stream_name(&format!("s{n}"))).collect();
         let known = vec![Known::default(); swarm.basins_count * swarm.streams_count];
-        let clients = (0..swarm.clients_count).map(|at| Client::new(at)).collect();
+        let clients: Vec<Client> = (0..swarm.clients_count).map(|at| Client::new(at)).collect();
+        let clients = clients.into_iter().chain([Client::visitor()]).collect();
         let nodes = vec![Node::new(&swarm)];
         let mut world = Self {
             rng,
@@ -165,14 +173,14 @@ impl World {
             swarm,
         };
         world.schedule(0, 0, None, What::Restart);
-        for client in 0..world.clients.len() {
+        for client in 0..world.swarm.clients_count {
             let at_us = world.rng.below(1_000_000);
             world.schedule(at_us, 0, None, What::Act(client));
         }
         let faults: Vec<(Fault, u64)> = world.swarm.faults.iter().map(|(fault, mean_us)| (*fault, *mean_us)).collect();
         for (fault, mean_us) in faults.into_iter().filter(|(fault, _)| !fault.goes_with_a_crash()) {
             let at_us = world.rng.after(mean_us);
-            world.schedule(at_us, 0, None, What::Mishap(fault));
+            world.schedule(at_us, 0, None, What::Mishap(fault, Repeat::Yes));
         }
         world
     }
@@ -223,7 +231,7 @@ impl World {
                 self.act(client);
                 Ok(())
             }
-            What::Mishap(fault) => self.mishap(node, fault),
+            What::Mishap(fault, repeat) => self.mishap(node, fault, repeat),
             What::Heal(shard) => {
                 self.nodes[node].seats[usize::from(shard.0)].heal();
                 Ok(())

@@ -160,8 +160,7 @@ impl Shard {
         w.u64(self.state.groups[0].applied_index).u64(self.state.metadata.last_id());
         // A change that is only on its way is in the log that will be replayed, if it ever gets there.
         let ahead = |b: &'_ Basin| Mutation::BasinInCheckpointAhead.is_on().then(|| Arc::clone(&b.info));
-        let committed =
-            |b: &'_ Basin| ahead(b).or_else(|| b.committed.clone()).map(|info| (info, b.request_key));
+        let committed = |b: &'_ Basin| ahead(b).or_else(|| b.committed.clone()).map(|info| (info, b.request_key));
         let basins: Vec<_> = self.state.metadata.iter().filter_map(committed).collect();
         w.u32(u32::try_from(basins.len()).expect("fewer than four billion basins"));
         for (info, request_key) in basins {

@@ -95,7 +95,10 @@ impl Chain {
             return broken(Rule::Chain, format!("epoch {} behind epoch {}", header.epoch, self.epoch));
         }
         if header.durable_lsn > header.lsn {
-            return broken(Rule::Chain, format!("the extent at {} says {} is durable", header.lsn.0, header.durable_lsn.0));
+            return broken(
+                Rule::Chain,
+                format!("the extent at {} says {} is durable", header.lsn.0, header.durable_lsn.0),
+            );
         }
         self.end = header.end();
         (self.prev_lsn, self.prev_header_crc, self.epoch) = (header.lsn, crc, header.epoch);

@@ -9,9 +9,9 @@ use model::{BasinId, GroupId, StreamId, StreamName};
 use replication::Descriptor;
 
 use crate::attempts::Attempts;
+use crate::truth::Context;
 use crate::truth::basins::BasinsTruth;
 use crate::truth::stream::{BatchTruth, StreamTruth, seconds};
-use crate::truth::Context;
 use crate::violation::{Rule, Violation, broken};
 
 /// Something clients asked for that changes what exists; counted so that nothing else does.
@@ -38,9 +38,22 @@ pub struct NameTruth {
     deletes: u64,
 }
 
+/// What has been seen in the log, for coverage.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Sights {
+    /// Records expired.
+    pub expired: bool,
+    /// A stream was deleted for being empty.
+    pub emptied: bool,
+    /// A name was given again.
+    pub recreated: bool,
+}
+
 /// One group.
 #[derive(Debug)]
 pub struct GroupTruth {
+    /// What has been seen.
+    pub sights: Sights,
     id: GroupId,
     term: u64,
     /// Terms of earlier lives are below.
@@ -60,6 +73,7 @@ pub struct GroupTruth {
 impl GroupTruth {
     pub(super) const fn new(id: GroupId) -> Self {
         Self {
+            sights: Sights { expired: false, emptied: false, recreated: false },
             id,
             term: 0,
             term_min: 0,
@@ -203,7 +217,10 @@ impl GroupTruth {
                 }
                 None => broken(Rule::DeleteLawful, format!("stream {} is purged and was not deleted", id.0)),
             },
-            ControlOp::TrimStream { id, up_to } => self.existing(id, "trimmed")?.expire(up_to, context),
+            ControlOp::TrimStream { id, up_to } => {
+                self.sights.expired = true;
+                self.existing(id, "trimmed")?.expire(up_to, context)
+            }
             ControlOp::DropBasin { basin } => {
                 let ids: Vec<_> = self.streams.iter().filter(|(_, s)| s.basin == basin).map(|(id, _)| *id).collect();
                 for id in ids {
@@ -242,6 +259,7 @@ impl GroupTruth {
         }
         // A deletion that was asked of an earlier incarnation may still come to this one, while it is under way.
         name.absent_us = Some(context.now_us);
+        self.sights.recreated |= !name.former.is_empty();
         self.streams.insert(id, stream);
         Ok(())
     }
@@ -255,11 +273,15 @@ impl GroupTruth {
         stream.deleted_ms = Some(at_ms);
         let (basin, name) = (stream.basin, stream.name.clone());
         let asked = self.names.get_mut(&(basin, name.clone())).map_or(0, |n| n.deletes);
+        self.sights.emptied |= asked == 0;
         if asked == 0 && !is_empty {
             let stream = &self.streams[&id];
             let what = format!(
                 "stream `{name}` is deleted at {} s; nobody asked, it was written at {} s, holds {} to {}",
-                seconds(at_ms), stream.written_s, stream.trim_point, stream.tail.seq_num
+                seconds(at_ms),
+                stream.written_s,
+                stream.trim_point,
+                stream.tail.seq_num
             );
             return broken(Rule::DeleteLawful, what);
         }

@@ -190,7 +190,10 @@ impl StreamTruth {
             return broken(Rule::SentOnce, format!("stream `{name}` has a batch that was sent to `{}`", sent.stream));
         }
         if let Some(wanted) = sent.match_seq_num.filter(|wanted| *wanted != batch.first) {
-            return broken(Rule::Conditions, format!("stream `{name}`: admitted at {}, asked for {wanted}", batch.first));
+            return broken(
+                Rule::Conditions,
+                format!("stream `{name}`: admitted at {}, asked for {wanted}", batch.first),
+            );
         }
         let token = self.token.now();
         match &sent.fencing_token {

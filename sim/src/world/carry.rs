@@ -125,6 +125,9 @@ impl World {
             // An append that was admitted just below the bound may bring an entry per record of an extent.
             ("index bytes", stats.index_bytes, (config.index_bytes_max + INDEX_SLACK_BYTES) as u64),
         ];
+        if stats.deferred_count > 0 {
+            self.coverage.point(Point::Deferred);
+        }
         match bounds.into_iter().find(|(_, is, max)| is > max) {
             Some((what, is, max)) => broken(Rule::Budget, format!("{is} {what}, of at most {max}")),
             None => Ok(()),
@@ -269,7 +272,8 @@ impl World {
         let geometry = seat.truth.geometry();
         for (_, _, stream) in seat.truth.streams() {
             if let Some(batch) = stream.batches.iter().find(|b| geometry.segment(b.lsn) == old) {
-                let what = format!("segment {} holds records from {} on of stream `{}`", old.0, batch.first, stream.name);
+                let what =
+                    format!("segment {} holds records from {} on of stream `{}`", old.0, batch.first, stream.name);
                 return broken(Rule::Recycle, what);
             }
         }
@@ -288,13 +292,18 @@ impl World {
             Work::Prepare { recycled: None, .. } => self.rng.between(1_000, 60_000),
             Work::Checkpoint(_) => self.rng.between(50, 4_000),
         };
-        let after_us = base_us * if slow { 100 } else { 1 } + stall_us;
+        let mut after_us = base_us * if slow { 100 } else { 1 } + stall_us;
         let seat = &mut self.nodes[node].seats[usize::from(shard.0)];
         let armed = seat.armed.iter().position(|fault| fits(*fault, &work));
         let id = seat.disk.begin(work);
         if let Some(armed) = armed {
             let fault = seat.armed.swap_remove(armed);
             seat.doomed.insert(id, fault);
+            after_us = base_us.min(FAILS_US);
+        }
+        let is_rare_moment = seat.disk.writes_count() > 1;
+        if is_rare_moment {
+            self.haunt(node);
         }
         self.soon(after_us, node, What::DiskEnd(shard, id));
     }
@@ -342,6 +351,8 @@ pub(super) const fn fits(fault: Fault, work: &Work) -> bool {
     }
 }
 
+/// Work that fails does so early.
+const FAILS_US: u64 = 200;
 /// What is durable is heard within this time, or a pause of the process.
 const HEARD_US: u64 = 10_000_000;
 /// Beyond the bound of the index: what extents in flight may add.

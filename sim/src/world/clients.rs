@@ -32,6 +32,8 @@ enum Trade {
     Session,
     /// Reads a stream from some place on and follows it.
     Follower,
+    /// Comes when it is called: reads a few streams at once.
+    Visitor,
 }
 
 /// A session as its client sees it.
@@ -75,6 +77,10 @@ impl Client {
         Self { trade, waiting: Vec::new(), session: None, following: None, last_arrival_us: 0 }
     }
 
+    pub(super) const fn visitor() -> Self {
+        Self { trade: Trade::Visitor, waiting: Vec::new(), session: None, following: None, last_arrival_us: 0 }
+    }
+
     /// Its connection is gone.
     pub(super) fn reset(&mut self) {
         self.waiting.clear();
@@ -97,6 +103,7 @@ impl World {
         match self.clients[client].trade {
             // Goes on when it is answered.
             Trade::Plain => return self.act_plain(client),
+            Trade::Visitor => return self.visit(client),
             Trade::Session => self.act_session(client),
             Trade::Follower => self.act_follower(client),
         }
@@ -136,6 +143,15 @@ impl World {
         Some(Target { group, basin_id: info.id, basin: basin.clone(), stream, incarnation: None })
     }
 
+    fn visit(&mut self, client: usize) {
+        for _ in 0..3 {
+            let place = self.place();
+            if let Some(target) = self.target(place) {
+                self.read(client, target);
+            }
+        }
+    }
+
     fn act_plain(&mut self, client: usize) {
         let place = self.place();
         let Some(target) = self.target(place) else {
@@ -145,6 +161,9 @@ impl World {
             self.pressure -= 1;
             let (place, target) = self.oldest().unwrap_or((place, target));
             return self.make_room(client, place, target);
+        }
+        if self.swarm.has_busy_basins && self.rng.one_in(8) {
+            return self.act_on_basin(client, place.basin);
         }
         let dice = self.rng.below(1000);
         match dice {
@@ -190,13 +209,21 @@ impl World {
         let basin = self.basins[basin].clone();
         let config = BasinConfig { create_stream_on_append: true, ..BasinConfig::default() };
         let request_key = self.rng.one_in(2).then_some(7);
-        self.ask(client, Op::CreateBasin { basin: basin.clone(), config, request_key }, None, Asked::CreateBasin(basin));
+        self.ask(
+            client,
+            Op::CreateBasin { basin: basin.clone(), config, request_key },
+            None,
+            Asked::CreateBasin(basin),
+        );
     }
 
     fn act_on_basin(&mut self, client: usize, basin: usize) {
         let basin = self.basins[basin].clone();
         match self.rng.below(8) {
-            0 => self.ask(client, Op::DeleteBasin { basin: basin.clone() }, None, Asked::DeleteBasin(basin)),
+            // With it go all its streams, so many of them are spared at times.
+            0 if !self.swarm.has_many_streams || self.rng.one_in(20) => {
+                self.ask(client, Op::DeleteBasin { basin: basin.clone() }, None, Asked::DeleteBasin(basin))
+            }
             1..4 => {
                 let config = BasinConfig { create_stream_on_read: self.rng.one_in(2), ..BasinConfig::default() };
                 self.ask(client, Op::EnsureBasin { basin: basin.clone(), config }, None, Asked::EnsureBasin(basin));
@@ -224,8 +251,11 @@ impl World {
     /// The stream whose records have been in a log longest.
     fn oldest(&self) -> Option<(Place, Target)> {
         let streams = self.nodes[0].seats.iter().flat_map(|seat| seat.truth.streams());
-        let (_, _, oldest) = streams.min_by_key(|(_, _, s)| s.batches.front().map_or(u64::MAX, |b| b.lsn.0))?;
-        let basin = self.basins.iter().position(|b| self.nodes[0].basins.get(b).is_some_and(|i| i.id == oldest.basin))?;
+        let (_, _, oldest) = streams
+            .filter(|(_, _, s)| s.deleted_ms.is_none())
+            .min_by_key(|(_, _, s)| s.batches.front().map_or(u64::MAX, |b| b.lsn.0))?;
+        let basin =
+            self.basins.iter().position(|b| self.nodes[0].basins.get(b).is_some_and(|i| i.id == oldest.basin))?;
         let place = Place { basin, stream: self.streams.iter().position(|s| *s == oldest.name)? };
         self.target(place).map(|target| (place, target))
     }
@@ -281,6 +311,9 @@ impl World {
             self.coverage.point(Point::LargeBatch);
             let bytes = 250_000 + self.rng.at(90_000);
             parts.extend((0..3).map(|_| Part::Data(bytes, Some(known.timestamp))));
+        } else if self.swarm.has_bursts && self.rng.one_in(4) {
+            let bytes = self.swarm.extent_bytes_max / 3 - self.rng.at(4 << 10);
+            parts.push(Part::Data(bytes.min(300_000), Some(known.timestamp)));
         } else {
             let room = self.swarm.extent_bytes_max - (12 << 10);
             let each = (room / 2 / records_max - 64).min(bytes_max).max(BODY_BYTES_MIN);
@@ -347,10 +380,10 @@ impl World {
             _ => ReadStart::Timestamp(known.timestamp),
         };
         let limits = ReadLimits {
-            count: self.rng.one_in(3).then(|| self.rng.below(50)),
+            count: self.rng.percent(75).then(|| self.rng.below(30)),
             bytes: self.rng.one_in(5).then(|| self.rng.below(20_000)),
             until: self.rng.one_in(8).then(|| known.timestamp),
-            batches: 1 + self.rng.at(4),
+            batches: if self.rng.percent(75) { 1 } else { 1 + self.rng.at(4) },
         };
         let (clamp, may_follow) = (self.rng.one_in(2), self.rng.one_in(2));
         let create = self.rng.one_in(10).then(|| self.spec());
@@ -371,9 +404,13 @@ impl World {
             return self.end_session(client, &session);
         };
         let target = Target { incarnation: Some(incarnation), ..target };
-        // Now and then a rush, so that some inputs have to wait for room.
-        let rush = self.rng.one_in(8);
-        for _ in 0..if rush { SESSION_INPUTS_MAX as u64 } else { self.rng.between(1, 3) } {
+        // Now and then as much as makes the device take several extents at a time, or as makes some wait for room.
+        let inputs = match (self.swarm.has_bursts && self.rng.one_in(6), self.rng.one_in(8)) {
+            (true, _) => 16,
+            (false, true) => SESSION_INPUTS_MAX as u64,
+            (false, false) => self.rng.between(1, 3),
+        };
+        for _ in 0..inputs {
             self.append(client, session.place, target.clone(), Some((session.id, session.next)));
             session.next += 1;
         }
@@ -385,8 +422,7 @@ impl World {
         let Some(target) = self.target(place) else { return };
         self.last_session += 1;
         let id = SessionId { front: 0, number: self.last_session };
-        self.clients[client].session =
-            Some(OpenSession { id, place, incarnation: None, next: 0, is_failed: false });
+        self.clients[client].session = Some(OpenSession { id, place, incarnation: None, next: 0, is_failed: false });
         let create = self.rng.percent(70).then(|| self.spec());
         self.ask(client, Op::OpenSession { target, create }, Some(place), Asked::OpenSession);
     }
@@ -481,6 +517,7 @@ impl World {
                 let again_us = self.think_us();
                 self.act_again(client, again_us);
             }
+            Trade::Visitor => {}
             Trade::Session => match (&mut self.clients[client].session, reply) {
                 (Some(session), Reply::Opened(id)) => session.incarnation = Some(*id),
                 (Some(session), _) if session.incarnation.is_none() => self.clients[client].session = None,

@@ -5,7 +5,7 @@ use engine::log::Lsn;
 use engine::shard::{LogImage, Recovered, Shard};
 use model::{GroupId, NamePrefix, ShardId, StreamId};
 
-use super::{What, World};
+use super::{Repeat, What, World};
 use crate::coverage::{Fault, Phase, Point};
 use crate::disk::{Disk, Tear};
 use crate::truth::StreamTruth;
@@ -39,7 +39,11 @@ impl World {
             self.unregister(pending);
         }
         self.reset_clients();
-        let down_us = if self.rng.one_in(20) { self.rng.between(1, 600) * 1_000_000 } else { self.rng.between(10_000, 3_000_000) };
+        let down_us = if self.rng.one_in(20) {
+            self.rng.between(1, 600) * 1_000_000
+        } else {
+            self.rng.between(10_000, 3_000_000)
+        };
         self.schedule(self.now_us + down_us, node, None, What::Restart);
         Ok(())
     }
@@ -65,8 +69,8 @@ impl World {
     /// The process starts again on what the disks hold.
     pub(super) fn restart(&mut self, node: usize) -> Result<(), Violation> {
         self.nodes[node].is_up = true;
-        self.nodes[node].up_since_us = self.now_us;
         self.counts.lives += 1;
+        self.haunt(node);
         for at in 0..self.nodes[node].seats.len() {
             let shard = ShardId(u16::try_from(at).expect("few shards"));
             let had_checkpoint = self.nodes[node].seats[at].disk.checkpoint().is_some();
@@ -89,6 +93,19 @@ impl World {
             self.audit(node, shard)?;
         }
         Ok(())
+    }
+
+    /// Trouble at a moment that is rare and short: the first of a life, or when several extents are under way.
+    pub(super) fn haunt(&mut self, node: usize) {
+        let faults: Vec<Fault> = self.swarm.faults.keys().copied().filter(|f| !f.goes_with_a_crash()).collect();
+        if faults.is_empty() || !self.rng.one_in(6) || self.faults_stopped {
+            return;
+        }
+        let visitor = self.swarm.clients_count;
+        self.soon(1, node, What::Act(visitor));
+        let fault = self.rng.pick(&faults);
+        let after_us = self.rng.below(250);
+        self.soon(after_us, node, What::Mishap(fault, Repeat::No));
     }
 
     fn recover(&mut self, node: usize, shard: ShardId) -> Result<(Shard, Recovered), Violation> {

@@ -7,9 +7,9 @@
 use engine::event::Reply;
 use engine::log::{Lsn, SegmentNo};
 use engine::shard::LogImage;
-use model::{Failure, ShardId};
 use model::placement::Placement;
 use model::stored::StoredRecords;
+use model::{Failure, ShardId};
 
 use super::World;
 use super::crash::{checkpoint_durable, replay_end, target_of};
@@ -256,7 +256,10 @@ pub(super) fn check_reads(truth: &Truth, scratch: &mut Scratch, disk: &Disk) -> 
                 return broken(Rule::ComesBack, format!("stream `{}` ends at {next}", stream.name));
             }
             if next == before {
-                return broken(Rule::ReadContents, format!("stream `{}`: a read from {next} brings nothing", stream.name));
+                return broken(
+                    Rule::ReadContents,
+                    format!("stream `{}`: a read from {next} brings nothing", stream.name),
+                );
             }
         }
     }

@@ -61,7 +61,13 @@ impl World {
         for at in 0..self.nodes[node].seats.len() {
             self.give(node, ShardId(u16::try_from(at).expect("few shards")), Event::Drain);
         }
-        self.run_until(self.now_us + 5_000_000)?;
+        self.run_until(self.now_us + 1_000)?;
+        // Expiry goes on while it drains; rest is a moment at which nothing is under way.
+        let last_us = self.now_us + 30_000_000;
+        let is_idle = |seat: &crate::node::Seat| seat.shard.as_ref().is_some_and(engine::shard::Shard::is_idle);
+        while self.now_us < last_us && !self.nodes[node].seats.iter().all(is_idle) {
+            self.run_until(self.now_us + 500)?;
+        }
         let now_us = self.now_us;
         let now = self.nodes[node].now(now_us);
         for seat in &mut self.nodes[node].seats {
@@ -74,13 +80,24 @@ impl World {
                 Ok(scratch) => scratch,
                 Err(error) => return broken(Rule::ComesBack, error.to_string()),
             };
-            if scratch.recovered.end != seat.truth.end() || scratch.streams_count() != seat.truth.streams().count() as u64 {
+            if scratch.recovered.end != seat.truth.end()
+                || scratch.streams_count() != seat.truth.streams().count() as u64
+            {
                 return broken(Rule::ComesBack, "what is on the disk at the end is not all of it");
             }
             if check_reads(&seat.truth, &mut scratch, &seat.disk)? {
                 return broken(Rule::ReadContents, "at the end something is damaged");
             }
             self.trace.absorb(seat.disk.checkpoint().unwrap_or(&[]));
+        }
+        for group in self.nodes[node].seats.iter().flat_map(|seat| seat.truth.groups()) {
+            let sights = group.sights;
+            let seen = [
+                (sights.expired, Point::Expired),
+                (sights.emptied, Point::EmptyDeleted),
+                (sights.recreated, Point::Recreated),
+            ];
+            seen.into_iter().filter(|(is_seen, _)| *is_seen).for_each(|(_, point)| self.coverage.point(point));
         }
         self.coverage.point(Point::Drained);
         Ok(())

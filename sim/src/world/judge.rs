@@ -14,11 +14,21 @@ use crate::violation::{Rule, Violation, broken};
 /// What was asked, as far as the answer is judged by it.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Asked {
-    Append { sets_token: Option<String> },
+    Append {
+        sets_token: Option<String>,
+    },
     OpenSession,
     CheckTail,
-    Read { start: ReadStart, clamp: bool, may_follow: bool, limits: ReadLimits },
-    Follow { from: u64, limits: ReadLimits },
+    Read {
+        start: ReadStart,
+        clamp: bool,
+        may_follow: bool,
+        limits: ReadLimits,
+    },
+    Follow {
+        from: u64,
+        limits: ReadLimits,
+    },
     CreateStream,
     EnsureStream,
     Reconfigure,
@@ -89,8 +99,7 @@ impl Pending {
             | Op::ReconfigureBasin { .. }
             | Op::DeleteBasin { .. } => (None, false),
         };
-        let named =
-            target.map(|t| Named { group: t.group, basin: t.basin_id, stream: t.stream.clone() });
+        let named = target.map(|t| Named { group: t.group, basin: t.basin_id, stream: t.stream.clone() });
         Self { client, shard, place, asked, named, creates, sent_us: now_us, before: None }
     }
 
@@ -163,7 +172,10 @@ impl World {
     pub(super) fn reply(&mut self, node: usize, shard: ShardId, to: ReplyTo, reply: Reply) -> Result<(), Violation> {
         let token = to.token;
         let Some(pending) = self.pending.remove(&token) else {
-            return broken(Rule::Answered, format!("request {token} is answered and nobody waits: {}", name_of(&reply)));
+            return broken(
+                Rule::Answered,
+                format!("request {token} is answered and nobody waits: {}", name_of(&reply)),
+            );
         };
         self.note(node, shard, name_of(&reply), numbers_of(token, &reply));
         self.judge(node, token, &pending, &reply).map_err(|violation| {
@@ -225,9 +237,13 @@ impl World {
                 }
             }
             (Asked::List(basin, shard), Reply::Streams(streams, _)) => self.judge_list(node, *basin, *shard, streams),
-            (Asked::CreateBasin(name) | Asked::EnsureBasin(name) | Asked::ReconfigureBasin(name), Reply::Basin(info, _)) => {
+            (
+                Asked::CreateBasin(name) | Asked::EnsureBasin(name) | Asked::ReconfigureBasin(name),
+                Reply::Basin(info, _),
+            ) => {
                 let basins = &self.nodes[node].seats[0].truth.basins;
-                if basins.get(name).is_some_and(|b| b.info.id == info.id) || basins.was_deleting(name, pending.sent_us) {
+                if basins.get(name).is_some_and(|b| b.info.id == info.id) || basins.was_deleting(name, pending.sent_us)
+                {
                     Ok(())
                 } else {
                     broken(Rule::AckedIsDurable, format!("basin `{name}` is said to be there"))
@@ -262,11 +278,15 @@ impl World {
         };
         let is = (appended.stream, appended.start.seq_num);
         if sent.found != Some(is) {
-            let what = format!("append {token} is acknowledged at {} of stream {}, and the disk has it {:?}", is.1, is.0.0, sent.found);
+            let what = format!(
+                "append {token} is acknowledged at {} of stream {}, and the disk has it {:?}",
+                is.1, is.0.0, sent.found
+            );
             return broken(Rule::AckedIsDurable, what);
         }
         self.counts.acks += 1;
         if sent.lone_command.is_none() {
+            self.nodes[node].seats[usize::from(pending.shard.0)].promises.roomy_us = None;
             self.check_index_had_room(node, pending.shard, appended.times.admitted_us)?;
         }
         if sent.match_seq_num.is_some() {
@@ -339,7 +359,10 @@ impl World {
             let mut in_batch = 0;
             for record in StoredRecords::new(&bytes) {
                 let Ok(record) = record else {
-                    return broken(Rule::ReadContents, format!("stream `{}`: a record that cannot be read", named.stream));
+                    return broken(
+                        Rule::ReadContents,
+                        format!("stream `{}`: a record that cannot be read", named.stream),
+                    );
                 };
                 let seq_num = record.position.seq_num;
                 if next.is_some_and(|next| next != seq_num) {
@@ -347,7 +370,10 @@ impl World {
                 }
                 check_record(stream, record.position, &record)?;
                 if limits.until.is_some_and(|until| until != u64::MAX && record.position.timestamp >= until) {
-                    return broken(Rule::ReadContents, format!("stream `{}`: {seq_num} is not before `until`", named.stream));
+                    return broken(
+                        Rule::ReadContents,
+                        format!("stream `{}`: {seq_num} is not before `until`", named.stream),
+                    );
                 }
                 next = Some(seq_num + 1);
                 in_batch += 1;
@@ -368,7 +394,8 @@ impl World {
         check_start(stream, start, first, (floor, read.tail.seq_num))?;
         let trim_point = pending.before.filter(|b| b.id == read.stream).map_or(0, |b| b.trim_point);
         if first.is_some_and(|first| first < trim_point) {
-            let what = format!("stream `{}`: {first:?} is read, all below {trim_point} was trimmed before", named.stream);
+            let what =
+                format!("stream `{}`: {first:?} is read, all below {trim_point} was trimmed before", named.stream);
             return broken(Rule::ReadContents, what);
         }
         if first.is_some_and(|first| first > 0 && first == stream.trim_point && start == ReadStart::SeqNum(0)) {
@@ -411,7 +438,13 @@ impl World {
         }
     }
 
-    fn judge_failure(&mut self, node: usize, token: u64, pending: &Pending, failure: &Failure) -> Result<(), Violation> {
+    fn judge_failure(
+        &mut self,
+        node: usize,
+        token: u64,
+        pending: &Pending,
+        failure: &Failure,
+    ) -> Result<(), Violation> {
         if matches!(pending.asked, Asked::Append { .. })
             && let Some(sent) = self.attempts.refuse(token)
             && let Some((_, first)) = sent.found
@@ -438,7 +471,7 @@ impl World {
             Unavailable::LogFull => {
                 self.coverage.point(Point::LogFull);
                 self.pressure = self.pressure.max(8);
-                Ok(())
+                self.check_full(0, pending.shard)
             }
             Unavailable::Busy { .. } => {
                 self.coverage.point(Point::Busy);
@@ -565,7 +598,10 @@ fn check_record(
 
 fn check_limits(stream: &StreamName, limits: ReadLimits, (count, metered): (u64, u64)) -> Result<(), Violation> {
     if limits.count.is_some_and(|max| count > max) || limits.bytes.is_some_and(|max| metered > max && count > 1) {
-        return broken(Rule::ReadContents, format!("stream `{stream}`: {count} records of {metered} bytes for {limits:?}"));
+        return broken(
+            Rule::ReadContents,
+            format!("stream `{stream}`: {count} records of {metered} bytes for {limits:?}"),
+        );
     }
     Ok(())
 }
@@ -593,7 +629,9 @@ fn check_start(
     if is_right {
         return Ok(());
     }
-    let at = |seq: u64| stream.batch_of(seq).map(|b| (b.first, b.end(), b.timestamps[usize::try_from(seq - b.first).unwrap_or(0)]));
+    let at = |seq: u64| {
+        stream.batch_of(seq).map(|b| (b.first, b.end(), b.timestamps[usize::try_from(seq - b.first).unwrap_or(0)]))
+    };
     let what = format!(
         "stream `{}` of {trim}..{}: a read from {start:?} begins at {first} of {:?} behind {:?}",
         stream.name,

@@ -7,7 +7,7 @@ use engine::shard::LogImage;
 use model::ShardId;
 
 use super::carry::fits;
-use super::{What, World};
+use super::{Repeat, What, World};
 use crate::coverage::Fault;
 use crate::disk::{Work, WorkId};
 use crate::node::Rot;
@@ -15,13 +15,15 @@ use crate::violation::Violation;
 
 impl World {
     /// A fault happens, and the next one of its kind is on its way.
-    pub(super) fn mishap(&mut self, node: usize, fault: Fault) -> Result<(), Violation> {
+    pub(super) fn mishap(&mut self, node: usize, fault: Fault, repeat: Repeat) -> Result<(), Violation> {
         if self.faults_stopped {
             return Ok(());
         }
-        let mean_us = self.swarm.faults.get(&fault).copied().unwrap_or(u64::MAX);
-        let after_us = self.rng.after(mean_us);
-        self.schedule(self.now_us + after_us, node, None, What::Mishap(fault));
+        if repeat == Repeat::Yes {
+            let mean_us = self.swarm.faults.get(&fault).copied().unwrap_or(u64::MAX);
+            let after_us = self.rng.after(mean_us);
+            self.schedule(self.now_us + after_us, node, None, What::Mishap(fault, repeat));
+        }
         if !self.nodes[node].is_up {
             return Ok(());
         }
@@ -86,14 +88,25 @@ impl World {
         let seat = &mut self.nodes[node].seats[at];
         let under_way = seat.disk.find_work(|work| fits(fault, work));
         match under_way {
-            Some(id) => drop(seat.doomed.insert(id, fault)),
+            Some(id) => {
+                seat.doomed.insert(id, fault);
+                let shard = seat.config.shard;
+                let after_us = self.rng.below(150);
+                self.soon(after_us, node, What::DiskEnd(shard, id));
+            }
             None if seat.armed.contains(&fault) => {}
             None => seat.armed.push(fault),
         }
     }
 
     /// The disk says that it could not, or gives something else than what was asked for.
-    pub(super) fn disk_fails(&mut self, node: usize, shard: ShardId, id: WorkId, fault: Fault) -> Result<(), Violation> {
+    pub(super) fn disk_fails(
+        &mut self,
+        node: usize,
+        shard: ShardId,
+        id: WorkId,
+        fault: Fault,
+    ) -> Result<(), Violation> {
         let at = usize::from(shard.0);
         let phases = self.nodes[node].seats[at].phases();
         self.note(node, shard, "disk fails", [id.0, 0, 0]);
@@ -154,7 +167,8 @@ impl World {
         let seat = &mut self.nodes[node].seats[at];
         let segments = seat.disk.segments();
         // Behind the first block: a header is only looked at by recovery, see `damage`.
-        let places: Vec<_> = seat.truth.streams().flat_map(|(_, _, s)| s.batches.iter().map(|b| (b.lsn, b.frame_bytes))).collect();
+        let places: Vec<_> =
+            seat.truth.streams().flat_map(|(_, _, s)| s.batches.iter().map(|b| (b.lsn, b.frame_bytes))).collect();
         if segments.is_empty() || places.is_empty() {
             return;
         }

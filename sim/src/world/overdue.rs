@@ -1,6 +1,9 @@
 //! What is due must come: expiry, deletion of the empty, purges, the end of a dropped basin's streams, and the word to
 //! readers of a stream that goes.
 
+use std::collections::BTreeSet;
+
+use engine::log::{Lsn, SegmentNo};
 use model::ShardId;
 
 use super::World;
@@ -26,6 +29,28 @@ impl World {
                 let what = format!("stream `{}` was due to {what} at {since_s} s and is not at {now_s} s", stream.name);
                 return broken(Rule::Heals, what);
             }
+        }
+        Ok(())
+    }
+
+    /// A shard says that its log is full: not for long, once faults have stopped, if so much of it holds nothing.
+    pub(super) fn check_full(&mut self, node: usize, shard: ShardId) -> Result<(), Violation> {
+        let now_us = self.now_us;
+        let seat = &mut self.nodes[node].seats[usize::from(shard.0)];
+        let geometry = seat.truth.geometry();
+        let last = geometry.segment(Lsn(seat.truth.end().0 - 1));
+        let mut used: BTreeSet<SegmentNo> =
+            seat.truth.streams().flat_map(|(_, _, s)| &s.batches).map(|b| geometry.segment(b.lsn)).collect();
+        used.insert(last);
+        let free_count = seat.config.segments_max.saturating_sub(used.len() as u64);
+        let index_bytes = seat.shard.as_ref().map_or(0, |machine| machine.stats().index_bytes);
+        let has_room = free_count * seat.config.segment_bytes >= RESERVE_BYTES + 2 * seat.config.segment_bytes
+            && index_bytes < seat.config.index_bytes_max as u64;
+        let since_us = if has_room && self.faults_stopped { seat.promises.roomy_us.unwrap_or(now_us) } else { now_us };
+        seat.promises.roomy_us = Some(since_us);
+        if since_us + ROOM_US < now_us {
+            let what = format!("shard {}: the log is full, and {free_count} segments of it hold nothing", shard.0);
+            return broken(Rule::Heals, what);
         }
         Ok(())
     }
@@ -63,5 +88,9 @@ fn due(stream: &StreamTruth) -> Option<(&'static str, u64)> {
     (min_age > 0).then_some(("be deleted", written_s.saturating_add(min_age)))
 }
 
-/// Longer than a shard lets a deadline wait whose clock has jumped.
-const GRACE_S: u64 = 120;
+/// A shard looks at its deadlines at least once a minute, and the clocks have been right for longer than that.
+const GRACE_S: u64 = 10;
+/// Room without which a shard refuses appends: what it keeps for trims and for extents under way.
+const RESERVE_BYTES: u64 = 7 << 20;
+/// Room that is there for so long is to be used.
+const ROOM_US: u64 = 15_000_000;

@@ -17,6 +17,8 @@ pub struct Promises {
     epoch_min: u32,
     /// Since when its index is full, on the node's clock.
     index_full_us: Option<u64>,
+    /// Since when it says that its log is full although there is room, in simulated time.
+    pub(super) roomy_us: Option<u64>,
 }
 
 impl World {
@@ -24,7 +26,8 @@ impl World {
     pub(super) fn promise_anew(&mut self, node: usize, shard: ShardId) {
         let seat = &mut self.nodes[node].seats[usize::from(shard.0)];
         seat.truth.begin_life();
-        seat.promises = Promises { heard_end: Lsn(0), epoch_min: seat.truth.epoch() + 1, index_full_us: None };
+        seat.promises =
+            Promises { heard_end: Lsn(0), epoch_min: seat.truth.epoch() + 1, index_full_us: None, roomy_us: None };
     }
 
     /// A shard that has heard of all that is durable can say so from now on.
@@ -42,7 +45,8 @@ impl World {
         };
         // Of a new log nothing is durable, wherever it begins.
         if header.durable_lsn < heard_end && header.prev_lsn != Lsn(0) {
-            let what = format!("the extent at {} says {} is durable, {} is", header.lsn.0, header.durable_lsn.0, heard_end.0);
+            let what =
+                format!("the extent at {} says {} is durable, {} is", header.lsn.0, header.durable_lsn.0, heard_end.0);
             return broken(Rule::DamageTold, what);
         }
         if header.epoch < epoch_min {
@@ -63,9 +67,10 @@ impl World {
     /// A full index takes no more records.
     pub(super) fn check_index_had_room(&self, node: usize, shard: ShardId, admitted_us: u64) -> Result<(), Violation> {
         match self.nodes[node].seats[usize::from(shard.0)].promises.index_full_us {
-            Some(since_us) if admitted_us > since_us => {
-                broken(Rule::Budget, format!("an append of {admitted_us} us is taken, the index is full since {since_us} us"))
-            }
+            Some(since_us) if admitted_us > since_us => broken(
+                Rule::Budget,
+                format!("an append of {admitted_us} us is taken, the index is full since {since_us} us"),
+            ),
             Some(_) | None => Ok(()),
         }
     }
@@ -79,10 +84,11 @@ impl World {
         let geometry = seat.truth.geometry();
         // At the end of a segment it may have to wait for the next one.
         let has_room = last.end.0 + ROOM_BYTES < geometry.end(geometry.segment(last.lsn)).0;
-        let since_us = last.found_us.max(node.up_since_us).max(node.paused_until_us);
+        let since_us = last.found_us.max(node.paused_until_us);
         let is_at_rest = seat.shard.as_ref().is_some_and(engine::shard::Shard::is_idle)
             && seat.disk.writes_count() == 0
             && seat.unheard == 0
+            && !seat.is_fresh
             && since_us + REST_US < self.now_us;
         if is_at_rest && has_room && last.frames_count > 0 {
             let what = format!("nothing behind the extent at {} says that it is durable", last.lsn.0);
