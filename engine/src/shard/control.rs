@@ -265,7 +265,9 @@ impl Shard {
 
     fn stage_put_basin(&mut self, basin: Basin, reply: Option<(ReplyTo, Reply)>) {
         let op = ControlOp::PutBasin { info: Arc::clone(&basin.info), request_key: basin.request_key };
-        self.state.metadata.put(Basin { touched: self.stage.ticket, ..basin });
+        // A checkpoint that is made meanwhile must not forget it.
+        let committed = self.state.metadata.get(&basin.info.name).and_then(|before| before.committed.clone());
+        self.state.metadata.put(Basin { touched: self.stage.ticket, committed, ..basin });
         self.stage_control(METADATA, op, reply);
     }
 
