@@ -121,6 +121,7 @@ mutations! {
     ConfigNotReplayed, "config-not-replayed", "shard/state.rs", "A configuration that was changed behind the checkpoint is lost";
     ConfigInCheckpointAhead, "config-in-checkpoint-ahead", "shard/checkpoint.rs", "A checkpoint has a configuration that is not durable (found by seed 18)";
     BasinInCheckpointAhead, "basin-in-checkpoint-ahead", "shard/checkpoint.rs", "A checkpoint has a basin that is not durable (found by seed 18)";
+    ChangedBasinForgotten, "changed-basin-forgotten", "shard/control.rs", "A checkpoint forgets a basin that is being changed (found by seed 12)";
     DropBeforeDurable, "drop-before-durable", "metadata.rs", "The streams of a basin go before its deletion is durable (found by reading)";
     OldOperationsReplayed, "old-operations-replayed", "shard/recover.rs", "An operation is applied to a row that has it already";
     GoneStreamRefused, "gone-stream-refused", "shard/recover.rs", "An operation on a stream that was gone before its row was written stops recovery";

@@ -267,6 +267,7 @@ impl Shard {
         let op = ControlOp::PutBasin { info: Arc::clone(&basin.info), request_key: basin.request_key };
         // A checkpoint that is made meanwhile must not forget it.
         let committed = self.state.metadata.get(&basin.info.name).and_then(|before| before.committed.clone());
+        let committed = committed.filter(|_| !Mutation::ChangedBasinForgotten.is_on());
         self.state.metadata.put(Basin { touched: self.stage.ticket, committed, ..basin });
         self.stage_control(METADATA, op, reply);
     }
