@@ -382,4 +382,4 @@ impl GroupTruth {
 /// Incarnations remembered of a name.
 const FORMER_MAX: usize = 8;
 /// Streams remembered after they are gone.
-const GONE_MAX: usize = 1024;
+const GONE_MAX: usize = 8192;

@@ -519,8 +519,14 @@ impl World {
             }
             Trade::Visitor => {}
             Trade::Session => match (&mut self.clients[client].session, reply) {
-                (Some(session), Reply::Opened(id)) => session.incarnation = Some(*id),
-                (Some(session), _) if session.incarnation.is_none() => self.clients[client].session = None,
+                // The answer to an earlier session of its may come late.
+                (Some(session), Reply::Opened(id)) if pending.place == Some(session.place) => {
+                    session.incarnation = Some(*id);
+                }
+                (Some(_), Reply::Opened(_)) => {}
+                (Some(session), _) if pending.asked == Asked::OpenSession && session.incarnation.is_none() => {
+                    self.clients[client].session = None;
+                }
                 (Some(session), _) => session.is_failed |= is_failed,
                 (None, _) => {}
             },
