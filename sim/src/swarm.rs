@@ -53,6 +53,8 @@ pub struct Swarm {
     pub has_large_batches: bool,
     /// Whether sessions send much at once, at times.
     pub has_bursts: bool,
+    /// Of the streams whose history is kept.
+    pub witness_config: Arc<ResolvedStreamConfig>,
     /// Configurations that streams are given.
     pub configs: Vec<Arc<ResolvedStreamConfig>>,
     /// Faults that happen, with their mean interval in microseconds.
@@ -96,6 +98,7 @@ impl Swarm {
             record_bytes_max: rng.pick(&[16, 100, 1_000, 4_000]),
             has_large_batches,
             has_bursts: rng.one_in(3),
+            witness_config: config(None, 0, TimestampingMode::ClientPrefer, false),
             configs: configs(rng),
             faults: faults(rng, wanted),
         }

@@ -89,7 +89,9 @@ impl Shard {
                 let stream = self.stream(place);
                 match stream.life {
                     Life::Creating | Life::Active => Ok(place),
-                    Life::DeletingSoon | Life::DeletingUnseen | Life::Deleting => Err((deleting(target), stream.touched)),
+                    Life::DeletingSoon | Life::DeletingUnseen | Life::Deleting => {
+                        Err((deleting(target), stream.touched))
+                    }
                 }
             }
             None => match create {

@@ -76,7 +76,9 @@ impl Shard {
         let expired = stream.expired_up_to(now_s(now));
         let is_expired = expired > stream.trim_point;
         match stream.life {
-            Life::Creating | Life::DeletingSoon | Life::DeletingUnseen => self.state.groups[group].catalog.set_deadline(id, 0),
+            Life::Creating | Life::DeletingSoon | Life::DeletingUnseen => {
+                self.state.groups[group].catalog.set_deadline(id, 0)
+            }
             Life::Deleting => {
                 self.state.groups[group].catalog.set_deadline(id, 0);
                 self.stage_control(group, ControlOp::PurgeStream { id }, None);

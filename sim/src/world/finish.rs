@@ -52,7 +52,7 @@ impl World {
         for node in 0..self.nodes.len() {
             self.stop(node)?;
         }
-        Ok(())
+        self.check_history()
     }
 
     /// Drains a node, stops it, and reads everything from its disks.
