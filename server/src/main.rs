@@ -35,6 +35,8 @@ enum Command {
     Serve(Box<settings::ServeArgs>),
     /// Shows what a data directory holds
     Inspect(inspect::InspectArgs),
+    /// Lets real shards live through simulated crashes, damage and full disks
+    Sim(Box<sim::SimArgs>),
     /// Measures a running server beside the floors of its machine
     Bench(Box<benches::BenchArgs>),
     /// Drives a running server with concurrent clients and proves its answers consistent
@@ -49,6 +51,7 @@ fn main() -> ExitCode {
         },
         Command::Inspect(args) => inspect::inspect(&args),
         Command::Bench(args) => benches::run(*args),
+        Command::Sim(args) => sim::run_command(&args),
         Command::Verify(args) => verify::verify(args),
     }
 }

@@ -1,14 +1,15 @@
 //! `millrace sim`: runs seeds, says what happened, and how to see it again.
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
-use std::path::PathBuf;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 
 use crate::coverage::{Coverage, Fault};
+use crate::history::write_jsonl;
 use crate::run::{Outcome, Plan, catch_panics, run};
 use crate::trace::Entry;
 use crate::world::Counts;
@@ -34,9 +35,15 @@ pub struct SimArgs {
     /// Write everything that happens to this file (one seed)
     #[arg(long, value_name = "FILE", requires = "seed")]
     pub trace: Option<PathBuf>,
+    /// Write the history of one stream as S2's public verification tool reads it (one seed)
+    #[arg(long, value_name = "FILE", requires = "seed")]
+    pub history: Option<PathBuf>,
     /// Begin no further seed after so many seconds
     #[arg(long, value_name = "SECONDS")]
     pub within: Option<u64>,
+    /// Run what the lines of this file say: seed, minutes, faults
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["seed", "seeds"])]
+    pub list: Option<PathBuf>,
     /// Run each seed twice and compare
     #[arg(long)]
     pub twice: bool,
@@ -55,66 +62,108 @@ fn parse_seeds(text: &str) -> Result<(u64, u64), String> {
 /// Runs what the settings say.
 #[must_use]
 pub fn run_command(args: &SimArgs) -> ExitCode {
-    let faults = match faults_of(&args.faults) {
-        Ok(Some(faults)) => faults,
-        Ok(None) => return ExitCode::SUCCESS,
+    match run_all(args) {
+        Ok(code) => code,
         Err(why) => {
             eprintln!("millrace sim: {why}");
-            return ExitCode::from(2);
+            ExitCode::from(EXIT_SETTINGS)
         }
-    };
+    }
+}
+
+fn run_all(args: &SimArgs) -> Result<ExitCode, String> {
+    let Some(faults) = faults_of(&args.faults)? else { return Ok(ExitCode::SUCCESS) };
     catch_panics();
-    let (from, to) = args.seeds.unwrap_or_else(|| {
-        let seed = args.seed.unwrap_or(1);
-        (seed, seed + 1)
-    });
     let started = Instant::now();
     let mut total = Total::default();
-    for seed in from..to {
-        if args.within.is_some_and(|within| started.elapsed() >= Duration::from_secs(within)) {
-            break;
+    let mut plans: Box<dyn Iterator<Item = Plan>> = match &args.list {
+        Some(path) => Box::new(plans_in(path)?.into_iter()),
+        None => {
+            let seed = args.seed.unwrap_or(1);
+            let (from, to) = args.seeds.unwrap_or((seed, seed + 1));
+            let minutes = args.minutes;
+            Box::new((from..to).map(move |seed| Plan { seed, minutes, faults: faults.clone() }))
         }
-        let plan = Plan { seed, minutes: args.minutes, faults: faults.clone() };
-        let sink = match args.trace.as_ref().map(|path| (path, File::create(path))) {
-            None => None,
-            Some((_, Ok(file))) => Some(sink_into(file)),
-            Some((path, Err(error))) => {
-                eprintln!("millrace sim: create {}: {error}", path.display());
-                return ExitCode::from(2);
-            }
-        };
-        let outcome = run(&plan, sink);
-        if args.twice {
-            let again = run(&plan, None);
-            if (again.hash, again.entries_count) != (outcome.hash, outcome.entries_count) {
-                println!("seed {seed}: two runs differ: {:016x} and {:016x}", outcome.hash, again.hash);
-                return ExitCode::FAILURE;
-            }
-        }
-        total.add(&outcome);
-        if let Some((violation, last)) = &outcome.violation {
+    };
+    while args.within.is_none_or(|within| started.elapsed() < Duration::from_secs(within)) {
+        let Some(plan) = plans.next() else { break };
+        if !run_one(args, &plan, &mut total)? {
             total.print(started.elapsed());
-            println!(
-                "\nseed {seed}, after {} simulated seconds: BROKEN RULE\n  {violation}",
-                outcome.simulated_us / 1_000_000
-            );
-            println!("\nlast events (time, node and shard, what, numbers):");
-            last.iter().for_each(|entry| println!("  {entry}"));
-            println!(
-                "\nto see it again:\n  millrace sim --seed {seed} --minutes {} --faults {}",
-                args.minutes, args.faults
-            );
-            return ExitCode::FAILURE;
-        }
-        if to - from == 1 {
-            println!("seed {seed}: trace {:016x} of {} entries", outcome.hash, outcome.entries_count);
+            return Ok(ExitCode::FAILURE);
         }
     }
     total.print(started.elapsed());
-    if args.need_coverage && !total.coverage.summary().2.is_empty() {
-        return ExitCode::FAILURE;
+    let is_short = args.need_coverage && !total.coverage.summary().2.is_empty();
+    Ok(if is_short { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Runs one plan; false when it broke a rule, or was not the same twice.
+fn run_one(args: &SimArgs, plan: &Plan, total: &mut Total) -> Result<bool, String> {
+    let file_error = |path: &Path, error: io::Error| format!("write {}: {error}", path.display());
+    let sink = match &args.trace {
+        None => None,
+        Some(path) => Some(sink_into(File::create(path).map_err(|error| file_error(path, error))?)),
+    };
+    let outcome = run(plan, sink);
+    total.add(&outcome);
+    if let Some(path) = &args.history {
+        export(&outcome, path).map_err(|error| file_error(path, error))?;
     }
-    ExitCode::SUCCESS
+    if args.twice {
+        let again = run(plan, None);
+        if (again.hash, again.entries_count) != (outcome.hash, outcome.entries_count) {
+            println!("seed {}: two runs differ: {:016x} and {:016x}", plan.seed, outcome.hash, again.hash);
+            return Ok(false);
+        }
+    }
+    if let Some((violation, last)) = &outcome.violation {
+        let seconds = outcome.simulated_us / 1_000_000;
+        println!("seed {}, after {seconds} simulated seconds: BROKEN RULE\n  {violation}", plan.seed);
+        println!("\nlast events (time, node and shard, what, numbers):");
+        last.iter().for_each(|entry| println!("  {entry}"));
+        let faults = names_of(&plan.faults);
+        println!(
+            "\nto see it again:\n  millrace sim --seed {} --minutes {} --faults {faults}\n",
+            plan.seed, plan.minutes
+        );
+        return Ok(false);
+    }
+    if args.seed.is_some() {
+        println!("seed {}: trace {:016x} of {} entries", plan.seed, outcome.hash, outcome.entries_count);
+    }
+    Ok(true)
+}
+
+/// The runs of a file: `seed minutes faults what it is for` in each line; `#` begins a comment.
+fn plans_in(path: &Path) -> Result<Vec<Plan>, String> {
+    let text = fs::read_to_string(path).map_err(|error| format!("read {}: {error}", path.display()))?;
+    let lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty() && !line.starts_with('#'));
+    let plan_of = |(number, line): (usize, &str)| {
+        let mut words = line.split_whitespace();
+        let mut number_of = || words.next().and_then(|word| word.parse().ok());
+        let (seed, minutes) = (number_of(), number_of());
+        match (seed, minutes, words.next().map(faults_of)) {
+            (Some(seed), Some(minutes), Some(Ok(Some(faults)))) => Ok(Plan { seed, minutes, faults }),
+            _ => Err(format!("{}:{number}: not `seed minutes faults`: {line}", path.display())),
+        }
+    };
+    lines.map(plan_of).collect()
+}
+
+fn names_of(faults: &[Fault]) -> String {
+    match faults {
+        [] => "none".to_owned(),
+        all if all.len() == Fault::ALL.len() => "all".to_owned(),
+        some => some.iter().map(|fault| fault.name()).collect::<Vec<_>>().join(","),
+    }
+}
+
+fn export(outcome: &Outcome, path: &Path) -> io::Result<()> {
+    let mut file = BufWriter::new(File::create(path)?);
+    if let Some((_, stream)) = outcome.history.streams().next() {
+        write_jsonl(stream, &mut file)?;
+    }
+    file.flush()
 }
 
 fn sink_into(file: File) -> Box<dyn FnMut(&Entry)> {
@@ -187,5 +236,7 @@ impl Total {
     }
 }
 
+/// Settings that cannot be used.
+const EXIT_SETTINGS: u8 = 2;
 /// Points named when they are missed.
 const MISSED_SHOWN: usize = 40;

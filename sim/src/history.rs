@@ -102,6 +102,12 @@ impl StreamHistory {
         &self.ops
     }
 
+    /// One of them.
+    #[must_use]
+    pub fn op_of(&self, id: OpId) -> &Op {
+        self.op(id)
+    }
+
     fn op(&self, id: OpId) -> &Op {
         &self.ops[id.index()]
     }

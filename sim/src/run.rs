@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::panic::{self, AssertUnwindSafe};
 
 use crate::coverage::{Coverage, Fault};
+use crate::history::History;
 use crate::trace::{Entry, Trace};
 use crate::violation::{Rule, Violation};
 use crate::world::{Counts, World};
@@ -36,6 +37,8 @@ pub struct Outcome {
     pub coverage: Coverage,
     /// Done.
     pub counts: Counts,
+    /// What clients of two streams wrote down.
+    pub history: History,
 }
 
 thread_local! {
@@ -76,5 +79,6 @@ pub fn run(plan: &Plan, sink: Option<Box<dyn FnMut(&Entry)>>) -> Outcome {
         simulated_us: world.simulated_us(),
         coverage: world.coverage.clone(),
         counts: world.counts,
+        history: std::mem::take(&mut world.history),
     }
 }

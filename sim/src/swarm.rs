@@ -57,6 +57,8 @@ pub struct Swarm {
     pub has_many_streams: bool,
     /// Whether basins change all the time.
     pub has_busy_basins: bool,
+    /// Of the streams whose history is kept.
+    pub witness_config: Arc<ResolvedStreamConfig>,
     /// Configurations that streams are given.
     pub configs: Vec<Arc<ResolvedStreamConfig>>,
     /// Faults that happen, with their mean interval in microseconds.
@@ -103,6 +105,7 @@ impl Swarm {
             has_bursts: rng.one_in(3),
             has_many_streams,
             has_busy_basins: rng.one_in(6),
+            witness_config: config(None, 0, TimestampingMode::ClientPrefer, false),
             configs: configs(rng),
             faults: faults(rng, wanted),
         }

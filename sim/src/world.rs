@@ -3,6 +3,7 @@
 //! ```text
 //! clients.rs  who asks what, when     carry.rs  a burst, its effects, the disk's answers    judge.rs   every answer
 //! crash.rs    dying and coming back   mishap.rs faults by the clock                         damage.rs  what must be refused
+//! witness.rs  what clients write down themselves
 //! finish.rs   faults end, all works again, everything is read from the disk alone
 //! ```
 
@@ -15,6 +16,7 @@ mod judge;
 mod mishap;
 mod overdue;
 mod promises;
+mod witness;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
@@ -25,6 +27,7 @@ use model::{BasinName, ShardId, StreamName};
 use crate::attempts::Attempts;
 use crate::coverage::{Coverage, Fault};
 use crate::disk::WorkId;
+use crate::history::{History, OpId};
 use crate::node::Node;
 use crate::rng::Rng;
 use crate::swarm::Swarm;
@@ -125,6 +128,9 @@ pub struct World {
     last_token: u64,
     last_session: u64,
     attempts: Attempts,
+    /// What clients of some streams have written down, and which of it is not answered.
+    pub history: History,
+    recorded: BTreeMap<u64, (usize, OpId)>,
     faults_stopped: bool,
     clients_stopped: bool,
     /// The log was full not long ago: clients make room.
@@ -143,9 +149,10 @@ impl World {
     pub fn new(seed: u64, minutes: u64, wanted: &[Fault], trace: Trace) -> Self {
         let mut rng = Rng::new(seed);
         let swarm = Swarm::new(&mut rng, wanted);
-        let basins = (0..swarm.basins_count).map(|n| name(&format!("basin-{n:04}"))).collect();
+        // One more, for the streams whose history is kept.
+        let basins = (0..=swarm.basins_count).map(|n| name(&format!("basin-{n:04}"))).collect();
         let streams = (0..swarm.streams_count).map(|n| stream_name(&format!("s{n}"))).collect();
-        let known = vec![Known::default(); swarm.basins_count * swarm.streams_count];
+        let known = vec![Known::default(); (swarm.basins_count + 1) * swarm.streams_count];
         let clients: Vec<Client> = (0..swarm.clients_count).map(|at| Client::new(at)).collect();
         let clients = clients.into_iter().chain([Client::visitor()]).collect();
         let nodes = vec![Node::new(&swarm)];
@@ -164,6 +171,8 @@ impl World {
             last_token: 0,
             last_session: 0,
             attempts: Attempts::default(),
+            history: History::default(),
+            recorded: BTreeMap::new(),
             faults_stopped: false,
             clients_stopped: false,
             pressure: 0,

@@ -194,7 +194,10 @@ impl GroupTruth {
         };
         attempts.found(attempt, frame.stream, batch.first)?;
         let sent = attempts.get(attempt).expect("just found");
-        stream.admits(sent, &batch)?;
+        stream.admits(sent, &batch).map_err(|v| Violation {
+            what: format!("{} (append {attempt}, stream id {:x}, lsn {})", v.what, frame.stream.0, lsn.0),
+            ..v
+        })?;
         stream.take(batch);
         Ok(())
     }

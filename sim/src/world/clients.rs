@@ -10,6 +10,7 @@ use model::placement::Placement;
 use model::{BasinId, Command, FencingToken, GroupId, NamePrefix, ShardId, StreamId};
 
 use super::judge::{Asked, Pending};
+use super::witness::call_of;
 use super::{What, World};
 use crate::attempts::Sent;
 use crate::coverage::Point;
@@ -40,6 +41,8 @@ enum Trade {
 #[derive(Debug, Clone)]
 struct OpenSession {
     id: SessionId,
+    /// The request that opens it.
+    opened_by: u64,
     place: Place,
     incarnation: Option<StreamId>,
     /// The place of the next input.
@@ -121,7 +124,10 @@ impl World {
     }
 
     fn place(&mut self) -> Place {
-        let (basins, streams, skew) = (self.basins.len(), self.streams.len(), self.swarm.skew);
+        if self.rng.percent(12) {
+            return self.witness();
+        }
+        let (basins, streams, skew) = (self.swarm.basins_count, self.streams.len(), self.swarm.skew);
         Place { basin: self.rng.at(basins), stream: self.rng.skewed(streams, skew) }
     }
 
@@ -162,10 +168,16 @@ impl World {
             let (place, target) = self.oldest().unwrap_or((place, target));
             return self.make_room(client, place, target);
         }
-        if self.swarm.has_busy_basins && self.rng.one_in(8) {
+        if self.swarm.has_busy_basins && !self.is_witness(place) && self.rng.one_in(8) {
             return self.act_on_basin(client, place.basin);
         }
-        let dice = self.rng.below(1000);
+        if self.is_witness(place) && !self.is_there(&target) {
+            let spec = StreamSpec { config: Arc::clone(&self.swarm.witness_config), cipher: None };
+            let op = Op::CreateStream { target, spec, request_key: None };
+            return self.ask(client, op, Some(place), Asked::CreateStream);
+        }
+        // Those are written and read only.
+        let dice = self.rng.below(if self.is_witness(place) { 850 } else { 1000 });
         match dice {
             0..560 => self.append(client, place, target, None),
             560..590 => self.fence(client, place, target),
@@ -193,6 +205,12 @@ impl World {
             970..985 => self.list(client, target.basin_id),
             _ => self.act_on_basin(client, place.basin),
         }
+    }
+
+    fn is_there(&self, target: &Target) -> bool {
+        let shard = self.swarm.placement.shard(target.group);
+        let truth = &self.nodes[0].seats[usize::from(shard.0)].truth;
+        truth.group(target.group).is_some_and(|g| g.named(target.basin_id, &target.stream).is_some())
     }
 
     fn change(&mut self) -> StreamReconfiguration {
@@ -262,7 +280,7 @@ impl World {
 
     /// What an operator does whose log is full.
     fn make_room(&mut self, client: usize, place: Place, target: Target) {
-        if self.rng.percent(25) {
+        if self.rng.percent(25) && !self.is_witness(place) {
             return self.ask(client, Op::DeleteStream { target }, Some(place), Asked::DeleteStream);
         }
         // Beyond every tail, and of its own: a batch of one command is told by it.
@@ -422,7 +440,14 @@ impl World {
         let Some(target) = self.target(place) else { return };
         self.last_session += 1;
         let id = SessionId { front: 0, number: self.last_session };
-        self.clients[client].session = Some(OpenSession { id, place, incarnation: None, next: 0, is_failed: false });
+        self.clients[client].session = Some(OpenSession {
+            id,
+            opened_by: self.last_token + 1,
+            place,
+            incarnation: None,
+            next: 0,
+            is_failed: false,
+        });
         let create = self.rng.percent(70).then(|| self.spec());
         self.ask(client, Op::OpenSession { target, create }, Some(place), Asked::OpenSession);
     }
@@ -463,7 +488,12 @@ impl World {
     }
 
     /// Sends to the shard that the target's group is on; basins are on shard 0.
-    fn ask(&mut self, client: usize, op: Op, place: Option<Place>, asked: Asked) {
+    fn ask(&mut self, client: usize, mut op: Op, place: Option<Place>, asked: Asked) {
+        let witness = place.filter(|place| self.is_witness(*place));
+        if witness.is_some() {
+            create_nothing(&mut op);
+        }
+        let call = witness.and_then(|place| call_of(&op).map(|call| (place, call)));
         let group = match &op {
             Op::Append(Append { target, .. })
             | Op::OpenSession { target, .. }
@@ -484,6 +514,9 @@ impl World {
             | Op::CancelFollow(_) => GroupId::METADATA,
         };
         let shard = self.swarm.placement.shard(group);
+        if let Some((place, call)) = call {
+            self.record_start(client, self.last_token + 1, place, call);
+        }
         self.send(client, 0, shard, op, place, asked);
     }
 
@@ -519,14 +552,10 @@ impl World {
             }
             Trade::Visitor => {}
             Trade::Session => match (&mut self.clients[client].session, reply) {
-                // The answer to an earlier session of its may come late.
-                (Some(session), Reply::Opened(id)) if pending.place == Some(session.place) => {
-                    session.incarnation = Some(*id);
-                }
-                (Some(_), Reply::Opened(_)) => {}
-                (Some(session), _) if pending.asked == Asked::OpenSession && session.incarnation.is_none() => {
-                    self.clients[client].session = None;
-                }
+                // An answer to the opening of an earlier session says nothing of this one.
+                (Some(session), _) if session.opened_by > token => {}
+                (Some(session), Reply::Opened(id)) => session.incarnation = Some(*id),
+                (Some(session), _) if session.incarnation.is_none() => self.clients[client].session = None,
                 (Some(session), _) => session.is_failed |= is_failed,
                 (None, _) => {}
             },
@@ -568,6 +597,17 @@ impl World {
             }
             _ => {}
         }
+    }
+}
+
+/// Takes back the wish that a missing stream be made.
+fn create_nothing(op: &mut Op) {
+    match op {
+        Op::Append(Append { create, .. })
+        | Op::OpenSession { create, .. }
+        | Op::CheckTail { create, .. }
+        | Op::Read(Read { create, .. }) => *create = None,
+        _ => {}
     }
 }
 

@@ -35,7 +35,8 @@ impl World {
         if gone > 0 {
             self.coverage.point(Point::IndefiniteGone);
         }
-        for pending in pending.values() {
+        for (token, pending) in &pending {
+            self.record_loss(*token);
             self.unregister(pending);
         }
         self.reset_clients();

@@ -53,7 +53,7 @@ impl World {
             self.check_overdue(node)?;
             self.stop(node)?;
         }
-        Ok(())
+        self.check_history()
     }
 
     /// Drains a node, stops it, and reads everything from its disks.

@@ -164,6 +164,7 @@ impl World {
         self.note(node, shard, "follow cancelled", [token, 0, 0]);
         self.check_closed(node, shard, token)?;
         if let Some(pending) = self.pending.remove(&token) {
+            self.record_loss(token);
             self.clients[pending.client].waiting.retain(|t| *t != token);
         }
         Ok(())
@@ -182,6 +183,7 @@ impl World {
             let what = format!("{} (request {token} of {} us: {:?})", violation.what, pending.sent_us, pending.asked);
             Violation { what, ..violation }
         })?;
+        self.record_reply(token, &reply);
         self.unregister(&pending);
         self.hear(&pending, token, &reply);
         Ok(())
