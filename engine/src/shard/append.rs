@@ -46,13 +46,10 @@ impl Shard {
         let ticket = stream.touched;
         let stream = self.state.groups[place.0].catalog.get(place.1).expect("just resolved");
         let admitted = admit(stream, &batch, conditions, now.wall_ms, &mut self.timestamps);
-        let early = |rejected: &Rejected| match rejected {
-            Rejected::SeqNumMismatch(_) => Mutation::SeqNumMismatchEarly.is_on(),
-            _ => Mutation::TokenMismatchEarly.is_on(),
-        };
         let admitted = admitted.map_err(|rejected| {
-            let ticket = if early(&rejected) { 0 } else { ticket };
-            (Failure::Rejected(rejected), ticket)
+            let early = (Mutation::SeqNumMismatchEarly.is_on() && matches!(rejected, Rejected::SeqNumMismatch(_)))
+                || (Mutation::TokenMismatchEarly.is_on() && matches!(rejected, Rejected::FencingTokenMismatch(_)));
+            (Failure::Rejected(rejected), if early { 0 } else { ticket })
         })?;
         self.stage_batch(now, place, &batch, admitted, (to, arrived_us));
         Ok(())
