@@ -122,7 +122,7 @@ pub struct Seat {
     /// No extent of this life is durable yet.
     pub is_fresh: bool,
     /// What its next extent has to say.
-    pub promises: Promises,
+    pub(crate) promises: Promises,
     /// Extents that are durable while the shard has not heard.
     pub unheard: u32,
     /// Faults that wait for the next work they fit.

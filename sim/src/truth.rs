@@ -11,7 +11,7 @@ mod stream;
 use std::collections::BTreeMap;
 
 use engine::log::frame::FrameKind;
-use engine::log::{Geometry, Lsn};
+use engine::log::{Geometry, Lsn, SegmentNo};
 use model::placement::Placement;
 use model::{GroupId, ShardId, StreamId};
 
@@ -125,6 +125,15 @@ impl Truth {
     #[must_use]
     pub const fn end(&self) -> Lsn {
         self.chain.end()
+    }
+
+    /// Whether the log goes on there: right behind the chain, or where the next segment begins. There it goes on when its
+    /// first extent was in flight while a checkpoint was made, and is lost.
+    #[must_use]
+    pub const fn goes_on_at(&self, lsn: Lsn) -> bool {
+        let (end, geometry) = (self.end(), self.geometry());
+        let last = geometry.segment(Lsn(end.0 - 1));
+        lsn.0 == end.0 || lsn.0 == geometry.start(SegmentNo(last.0 + 1)).0
     }
 
     /// The extents not so long ago, oldest first.

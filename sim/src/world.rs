@@ -35,7 +35,7 @@ use crate::trace::{Entry, Trace};
 use crate::violation::Violation;
 use clients::{Client, Known};
 use judge::Pending;
-pub use promises::Promises;
+pub(crate) use promises::Promises;
 
 /// What happens at a time.
 #[derive(Debug)]

@@ -154,7 +154,7 @@ impl World {
             }
         };
         let (end, truth) = (scratch.recovered.end, &seat.truth);
-        if end > truth.end() {
+        if end > truth.end() && !truth.goes_on_at(end) {
             return broken(Rule::DamageTold, format!("recovery goes on to {} beyond {}", end.0, truth.end().0));
         }
         if end < truth.end() {

@@ -80,7 +80,7 @@ impl World {
                 Ok(scratch) => scratch,
                 Err(error) => return broken(Rule::ComesBack, error.to_string()),
             };
-            if scratch.recovered.end != seat.truth.end()
+            if !seat.truth.goes_on_at(scratch.recovered.end)
                 || scratch.streams_count() != seat.truth.streams().count() as u64
             {
                 return broken(Rule::ComesBack, "what is on the disk at the end is not all of it");

@@ -10,7 +10,7 @@ use crate::violation::{Rule, Violation, broken};
 
 /// What the next extent of a shard has to say.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Promises {
+pub(crate) struct Promises {
     /// The shard has heard that all before this is durable.
     heard_end: Lsn,
     /// The epochs of its earlier lives are below.
