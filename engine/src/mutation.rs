@@ -77,7 +77,6 @@ mutations! {
     DeletedSeenAgain, "deleted-seen-again", "stream/state.rs", "The drop of a basin shows a deleted stream again (found by seed 45)";
     CreateInDroppingBasin, "create-in-dropping-basin", "shard/append.rs", "A stream is created in a basin whose drop is on its way";
     DropLeavesAStream, "drop-leaves-a-stream", "shard/state.rs", "The drop of a basin leaves one of its streams";
-    BasinGoneTooSoon, "basin-gone-too-soon", "shard/control.rs", "A basin is gone when one group has dropped its streams, not all";
     EmptyAgeFromCreation, "empty-age-from-creation", "stream/state.rs", "Delete-on-empty counts from the creation of a stream, not from its last write";
     EmptyThoughInFlight, "empty-though-in-flight", "stream/state.rs", "Delete-on-empty overlooks an append that is on its way";
     OldDeadlineKills, "old-deadline-kills", "shard/timer.rs", "A deadline is taken at its word: the stream that has the place now is deleted";

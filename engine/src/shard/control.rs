@@ -304,7 +304,7 @@ impl Shard {
     /// One group of this shard has dropped a basin; when all have, shard 0 is told.
     pub(crate) fn dropped_in_one_group(&self, basin: BasinId, effects: &mut Effects) {
         let mut data_groups = self.state.groups.iter().filter(|g| g.id != GroupId::METADATA);
-        if data_groups.all(|g| g.catalog.is_dropped(basin)) || Mutation::BasinGoneTooSoon.is_on() {
+        if data_groups.all(|g| g.catalog.is_dropped(basin)) {
             let message = ShardMessage::BasinDropped(basin, self.config.shard);
             effects.push(Effect::SendShard { to: ShardId(0), message });
         }

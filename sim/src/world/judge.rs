@@ -61,6 +61,8 @@ struct Before {
     tail: u64,
     /// Records below were gone.
     trim_point: u64,
+    /// It was being deleted.
+    is_deleted: bool,
     /// How many tokens and configurations it had had.
     tokens: u64,
     configs: u64,
@@ -134,6 +136,7 @@ impl World {
                 told_tail: truth.told_tail,
                 tail: truth.tail.seq_num,
                 trim_point: truth.trim_point,
+                is_deleted: truth.deleted_ms.is_some(),
                 tokens: truth.token.count(),
                 configs: truth.config.count(),
             });
@@ -205,6 +208,7 @@ impl World {
     }
 
     fn judge_success(&mut self, node: usize, token: u64, pending: &Pending, reply: &Reply) -> Result<(), Violation> {
+        self.judge_life(node, pending, reply)?;
         match (&pending.asked, reply) {
             (Asked::Append { .. }, Reply::Appended(appended)) => self.judge_ack(node, token, pending, appended),
             (Asked::OpenSession, Reply::Opened(_)) => Ok(()),
@@ -259,6 +263,19 @@ impl World {
                 }
             }
             (asked, reply) => broken(Rule::Answered, format!("{asked:?} is answered with {}", name_of(reply))),
+        }
+    }
+
+    /// A stream that was durably deleted before it was asked for shows nothing any more.
+    fn judge_life(&self, node: usize, pending: &Pending, reply: &Reply) -> Result<(), Violation> {
+        let shows = matches!(reply, Reply::Appended(_) | Reply::Tail(_) | Reply::Read(_) | Reply::StreamConfig(_));
+        let Some(before) = pending.before.filter(|before| before.is_deleted && shows) else { return Ok(()) };
+        let (group, named) = self.named(node, pending);
+        match group.named(named.basin, &named.stream) {
+            Some((id, _)) if id == before.id => {
+                broken(Rule::Existence, format!("stream `{}` is deleted and answers", named.stream))
+            }
+            Some(_) | None => Ok(()),
         }
     }
 
