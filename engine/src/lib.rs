@@ -7,6 +7,10 @@ pub mod driver;
 pub mod event;
 pub mod log;
 pub mod metadata;
+#[cfg(not(feature = "mutations"))]
+mod mutation;
+#[cfg(feature = "mutations")]
+pub mod mutation;
 pub mod read;
 pub mod shard;
 pub mod stream;

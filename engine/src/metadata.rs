@@ -6,6 +6,7 @@ use std::sync::Arc;
 use model::{BasinId, BasinName, ShardId};
 
 use crate::event::BasinInfo;
+use crate::mutation::Mutation;
 
 /// A basin, as the last accepted change left it.
 #[derive(Debug, Clone)]
@@ -36,7 +37,8 @@ impl Basin {
     }
 
     fn is_durably_deleted(&self) -> bool {
-        self.committed.as_ref().is_some_and(|info| info.deleted_at_ms.is_some())
+        let info = if Mutation::DropBeforeDurable.is_on() { Some(&self.info) } else { self.committed.as_ref() };
+        info.is_some_and(|info| info.deleted_at_ms.is_some())
     }
 }
 

@@ -38,6 +38,7 @@ use crate::log::segment::SegmentHeader;
 use crate::log::space::Space;
 use crate::log::writer::LogWriter;
 use crate::log::{Geometry, Lsn, SegmentNo};
+use crate::mutation::Mutation;
 use crate::read::cache::TailCache;
 use crate::read::waiters::Waiters;
 use crate::shard::checkpoint::Checkpoint;
@@ -225,8 +226,9 @@ impl Shard {
     fn request(&mut self, now: Now, request: Request, effects: &mut Effects) {
         let room_bytes = log_bytes_max(&request.op);
         // The end of a session stays behind its appends.
-        let keeps_order = room_bytes > 0 || matches!(request.op, Op::EndSession(_));
-        let waits = keeps_order && !self.deferred.is_empty();
+        let ends = matches!(request.op, Op::EndSession(_)) && !Mutation::SessionEndOvertakes.is_on();
+        let keeps_order = room_bytes > 0 || ends;
+        let waits = keeps_order && !self.deferred.is_empty() && !Mutation::DeferredOvertaken.is_on();
         if waits || (room_bytes > 0 && !self.make_room(now, room_bytes, effects)) {
             self.deferred.push_back(request);
             return;

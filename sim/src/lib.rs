@@ -5,6 +5,8 @@ mod cli;
 mod coverage;
 mod disk;
 pub mod history;
+#[cfg(feature = "mutations")]
+mod mutants;
 mod node;
 mod payload;
 mod rng;
@@ -18,6 +20,8 @@ mod world;
 
 pub use cli::{SimArgs, run_command};
 pub use coverage::{Coverage, Fault, Phase, Point};
+#[cfg(feature = "mutations")]
+pub use mutants::{MutantArgs, mutants_command};
 pub use run::{Outcome, Plan, catch_panics, run};
 pub use trace::{Entry, Trace};
 pub use violation::{Rule, Violation};

@@ -14,8 +14,16 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 struct Cli {
     #[command(flatten)]
     sim: sim::SimArgs,
+    #[cfg(feature = "mutations")]
+    #[command(flatten)]
+    mutants: sim::MutantArgs,
 }
 
 fn main() -> ExitCode {
-    sim::run_command(&Cli::parse().sim)
+    let cli = Cli::parse();
+    #[cfg(feature = "mutations")]
+    if let Some(code) = sim::mutants_command(&cli.mutants, cli.sim.within) {
+        return code;
+    }
+    sim::run_command(&cli.sim)
 }

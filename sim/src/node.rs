@@ -12,6 +12,7 @@ use crate::coverage::{Fault, Phase};
 use crate::disk::{Disk, WorkId};
 use crate::swarm::Swarm;
 use crate::truth::Truth;
+use crate::world::Promises;
 
 /// The clocks of a node.
 #[derive(Debug, Clone, Copy)]
@@ -120,6 +121,8 @@ pub struct Seat {
     pub preparing: Option<bool>,
     /// No extent of this life is durable yet.
     pub is_fresh: bool,
+    /// What its next extent has to say.
+    pub(crate) promises: Promises,
     /// Extents that are durable while the shard has not heard.
     pub unheard: u32,
     /// Faults that wait for the next work they fit.
@@ -148,6 +151,7 @@ impl Seat {
             checkpoint: CheckpointPhase::None,
             preparing: None,
             is_fresh: true,
+            promises: Promises::default(),
             unheard: 0,
             armed: Vec::new(),
             doomed: BTreeMap::new(),

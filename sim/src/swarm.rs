@@ -53,6 +53,10 @@ pub struct Swarm {
     pub has_large_batches: bool,
     /// Whether sessions send much at once, at times.
     pub has_bursts: bool,
+    /// As many streams as fill several pieces of a checkpoint, on one shard.
+    pub has_many_streams: bool,
+    /// Whether basins change all the time.
+    pub has_busy_basins: bool,
     /// Of the streams whose history is kept.
     pub witness_config: Arc<ResolvedStreamConfig>,
     /// Configurations that streams are given.
@@ -65,8 +69,9 @@ impl Swarm {
     /// The run of this seed. `wanted` are the faults to use; each seed uses some of them.
     #[must_use]
     pub fn new(rng: &mut Rng, wanted: &[Fault]) -> Self {
-        let shards_count = rng.pick(&[1, 1, 1, 2, 3]);
-        let groups_count = u32::from(shards_count) * rng.pick(&[1, 1, 2, 3]);
+        let has_many_streams = rng.one_in(10);
+        let shards_count = if has_many_streams { 1 } else { rng.pick(&[1, 1, 1, 2, 3]) };
+        let groups_count = if has_many_streams { 1 } else { u32::from(shards_count) * rng.pick(&[1, 1, 2, 3]) };
         let has_large_batches = rng.one_in(8);
         let segment_bytes = if has_large_batches { 4 << 20 } else { rng.pick(&[512 << 10, 1 << 20, 1 << 20, 2 << 20]) };
         let extent_bytes_max =
@@ -86,10 +91,10 @@ impl Swarm {
             readers_max: rng.pick(&[1, 4, 64]),
             checkpoint_log_bytes: rng.pick(&[64 << 10, 256 << 10, 1 << 20, 4 << 20]),
             basins_count: rng.pick(&[1, 1, 2, 3]),
-            streams_count: rng.pick(&[2, 5, 20, 60]),
-            skew: rng.pick(&[0, 1, 4]),
+            streams_count: if has_many_streams { 900 } else { rng.pick(&[2, 5, 20, 60]) },
+            skew: if has_many_streams { 0 } else { rng.pick(&[0, 1, 4]) },
             clients_count: rng.pick(&[3, 5, 8, 12]),
-            think_us: if is_busy {
+            think_us: if is_busy || has_many_streams {
                 rng.pick(&[5_000, 20_000, 50_000])
             } else {
                 rng.pick(&[150_000, 300_000, 600_000, 1_200_000])
@@ -98,6 +103,8 @@ impl Swarm {
             record_bytes_max: rng.pick(&[16, 100, 1_000, 4_000]),
             has_large_batches,
             has_bursts: rng.one_in(3),
+            has_many_streams,
+            has_busy_basins: rng.one_in(6),
             witness_config: config(None, 0, TimestampingMode::ClientPrefer, false),
             configs: configs(rng),
             faults: faults(rng, wanted),

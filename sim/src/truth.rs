@@ -11,7 +11,7 @@ mod stream;
 use std::collections::BTreeMap;
 
 use engine::log::frame::FrameKind;
-use engine::log::{Geometry, Lsn};
+use engine::log::{Geometry, Lsn, SegmentNo};
 use model::placement::Placement;
 use model::{GroupId, ShardId, StreamId};
 
@@ -23,6 +23,7 @@ use crate::violation::{Rule, Violation, broken};
 pub use basins::BasinTruth;
 pub use chain::ExtentTruth;
 pub use group::{Ask, GroupTruth, NameTruth};
+pub(crate) use stream::seconds;
 pub use stream::{BatchTruth, StreamTruth};
 
 /// What holds while an extent is looked at.
@@ -80,8 +81,13 @@ impl Truth {
             let context = Context { now_us, wall_ms_max, lsn: link.header.lsn };
             found.batches_count += self.extent(&link, context, attempts)?;
             found.extents_count += 1;
-            let extent =
-                ExtentTruth { lsn: link.header.lsn, end: link.header.end(), durable_lsn: link.header.durable_lsn };
+            let extent = ExtentTruth {
+                lsn: link.header.lsn,
+                end: link.header.end(),
+                durable_lsn: link.header.durable_lsn,
+                frames_count: link.header.frames_count,
+                found_us: now_us,
+            };
             self.chain.take(&link.header, link.crc, extent)?;
         }
         Ok(found)
@@ -110,10 +116,24 @@ impl Truth {
         }
     }
 
+    /// The shard begins another life.
+    pub fn begin_life(&mut self) {
+        self.groups.values_mut().for_each(GroupTruth::begin_life);
+    }
+
     /// Where the chain of synced extents ends.
     #[must_use]
     pub const fn end(&self) -> Lsn {
         self.chain.end()
+    }
+
+    /// Whether the log goes on there: right behind the chain, or where the next segment begins. There it goes on when its
+    /// first extent was in flight while a checkpoint was made, and is lost.
+    #[must_use]
+    pub const fn goes_on_at(&self, lsn: Lsn) -> bool {
+        let (end, geometry) = (self.end(), self.geometry());
+        let last = geometry.segment(Lsn(end.0 - 1));
+        lsn.0 == end.0 || lsn.0 == geometry.start(SegmentNo(last.0 + 1)).0
     }
 
     /// The extents not so long ago, oldest first.

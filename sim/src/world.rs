@@ -14,6 +14,8 @@ mod damage;
 mod finish;
 mod judge;
 mod mishap;
+mod overdue;
+mod promises;
 mod witness;
 
 use std::cmp::Reverse;
@@ -33,6 +35,7 @@ use crate::trace::{Entry, Trace};
 use crate::violation::Violation;
 use clients::{Client, Known};
 use judge::Pending;
+pub(crate) use promises::Promises;
 
 /// What happens at a time.
 #[derive(Debug)]

@@ -14,6 +14,7 @@ use crate::log::frame::{FrameHeader, FrameKind};
 use crate::log::segment::SegmentHeader;
 use crate::log::writer::LogEnd;
 use crate::log::{BLOCK_BYTES, Geometry, Lsn, SegmentNo};
+use crate::mutation::Mutation;
 
 /// The bytes of a shard's log as they are found at start.
 pub trait LogImage {
@@ -124,17 +125,18 @@ pub fn scan<'a>(
     end.torn_count = beyond.torn_count;
     let proof = if let Some(later) = beyond.says_durable {
         Some(format!("the extent at lsn {} was written after this one was durable", later.0))
-    } else if at.end < durable_lsn {
+    } else if at.end < durable_lsn && !Mutation::CheckpointDurableIgnored.is_on() {
         Some("the checkpoint was written after this one was durable".into())
     } else {
         None
     };
-    if let Some(proof) = proof {
+    if let Some(proof) = proof.filter(|_| !Mutation::CorruptionCut.is_on()) {
         return Err(scanner.damage(scanner.damaged_place(at.end), proof));
     }
     // The epoch grows past every epoch that may still be found behind the end. Only damage that its CRC did not tell
     // names the largest; the chain of CRCs still tells stale extents then.
-    end.log = LogEnd { epoch: at.epoch.max(beyond.epoch_max).saturating_add(1), ..at };
+    let grows = u32::from(!Mutation::EpochStays.is_on());
+    end.log = LogEnd { epoch: at.epoch.max(beyond.epoch_max).saturating_add(grows), ..at };
     Ok(end)
 }
 
@@ -182,6 +184,7 @@ impl<'a> Scanner<'a> {
         let (header, crc) = ExtentHeader::decode(self.at(lsn, BLOCK_BYTES))?;
         let chained =
             header.lsn == lsn && header.prev_lsn == at.prev_lsn && header.prev_header_crc == at.prev_header_crc;
+        let chained = chained || (header.lsn == lsn && Mutation::ChainNotChecked.is_on());
         if !chained || header.epoch < at.epoch {
             return None;
         }
@@ -194,7 +197,8 @@ impl<'a> Scanner<'a> {
     fn beyond(&self, at: &LogEnd) -> Beyond {
         let mut beyond = Beyond { epoch_max: at.epoch, ..Beyond::default() };
         let next = self.next_segment(at.end);
-        let here = at.end.0..next.0.min(at.end.0 + LOOK_AHEAD_BYTES);
+        let ahead_bytes = if Mutation::LookAheadShort.is_on() { BLOCK_BYTES as u64 } else { LOOK_AHEAD_BYTES };
+        let here = at.end.0..next.0.min(at.end.0 + ahead_bytes);
         let there = next.0..self.geometry.end(self.geometry.segment(next)).0.min(next.0 + LOOK_AHEAD_BYTES);
         let later =
             self.segments.iter().map(|s| self.geometry.start(*s)).filter(|start| *start > next).map(|start| start.0);

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::log::{Geometry, Lsn, SegmentNo};
+use crate::mutation::Mutation;
 
 /// The segments of one log.
 #[derive(Debug)]
@@ -102,7 +103,11 @@ impl Space {
 
     fn free(&self, replay_from: SegmentNo) -> impl Iterator<Item = SegmentNo> + '_ {
         let current = self.current;
-        self.live.range(..replay_from).filter(move |(s, live)| **live == 0 && Some(**s) != current).map(|(s, _)| *s)
+        let replay_from = if Mutation::RecycledReplayed.is_on() { SegmentNo(u64::MAX) } else { replay_from };
+        self.live
+            .range(..replay_from)
+            .filter(move |(s, live)| (**live == 0 || Mutation::RecycledIndexed.is_on()) && Some(**s) != current)
+            .map(|(s, _)| *s)
     }
 
     /// Segments that exist, and those of them that are free.
@@ -122,12 +127,14 @@ impl Space {
     pub fn prepare(&mut self, now_us: u64, replay_from: SegmentNo) -> Option<Prepare> {
         // The failure is forgotten when its time is over, whether another segment is wanted now or not: until then there is
         // no room but what is ready.
-        self.retry_at_us = self.retry_at_us.filter(|at| now_us < *at);
+        let is_over =
+            |at: u64| now_us >= at && (!Mutation::FailureForgottenNever.is_on() || self.ready.len() < self.ahead);
+        self.retry_at_us = self.retry_at_us.filter(|at| !is_over(*at));
         if self.preparing.is_some() || self.ready.len() >= self.ahead || self.retry_at_us.is_some() {
             return None;
         }
         let recycled = self.free(replay_from).next();
-        if recycled.is_none() && self.exist_count() >= self.segments_max {
+        if recycled.is_none() && self.exist_count() >= self.segments_max && !Mutation::SegmentsUnbounded.is_on() {
             return None;
         }
         if let Some(old) = recycled {
@@ -148,6 +155,9 @@ impl Space {
     /// A segment could not be prepared; a recycled one is lost to us until the next start.
     pub fn prepare_failed(&mut self, segment: SegmentNo, now_us: u64) {
         assert_eq!(self.preparing.take(), Some(segment), "one segment is prepared at a time");
+        if Mutation::FailedSegmentUsed.is_on() {
+            self.ready.push_back(segment);
+        }
         self.retry_at_us = Some(now_us + RETRY_US);
     }
 

@@ -12,6 +12,7 @@ use crate::log::buffer::BufferPool;
 use crate::log::extent::{ExtentHeader, OpenExtent};
 use crate::log::space::Space;
 use crate::log::{Geometry, Lsn};
+use crate::mutation::Mutation;
 
 /// Where a log goes on: behind what extent, and in which epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,7 +123,7 @@ impl LogWriter {
     /// Whether the device has room for one more extent, however small.
     #[must_use]
     pub fn has_slot(&self) -> bool {
-        self.in_flight.len() < self.in_flight_max
+        self.in_flight.len() < self.in_flight_max || Mutation::InFlightUnbounded.is_on()
     }
 
     /// Finds the place of the open extent, if `extra_bytes` more come into it; moves to the next segment when this one
@@ -146,7 +147,7 @@ impl LogWriter {
             epoch: self.at.epoch,
             lsn: self.at.end,
             prev_lsn: self.at.prev_lsn,
-            durable_lsn: self.durable_lsn(),
+            durable_lsn: if Mutation::DurableLsnAhead.is_on() { self.at.end } else { self.durable_lsn() },
             frames_bytes: 0,
             frames_count: 0,
             frames_crc: 0,
@@ -172,11 +173,17 @@ impl LogWriter {
 
     /// The next extent of the contiguous durable prefix, once.
     pub fn pop_durable(&mut self) -> Option<Lsn> {
+        if Mutation::AckNonContiguous.is_on() {
+            let at = self.in_flight.iter().position(|e| e.durable)?;
+            let extent = self.in_flight.remove(at)?;
+            self.durable_end = self.durable_end.max(extent.end);
+            return Some(extent.lsn);
+        }
         if !self.in_flight.front()?.durable {
             return None;
         }
         let extent = self.in_flight.pop_front()?;
-        self.durable_end = extent.end;
+        self.durable_end = if Mutation::DurableLsnBehind.is_on() { self.durable_end } else { extent.end };
         Some(extent.lsn)
     }
 
@@ -189,7 +196,7 @@ impl LogWriter {
     /// Where recovery has to begin so that it sees all that is not applied yet.
     #[must_use]
     pub fn replay_from(&self) -> LogEnd {
-        self.in_flight.front().map_or(self.at, |e| e.before)
+        self.in_flight.front().filter(|_| !Mutation::ReplayTooLate.is_on()).map_or(self.at, |e| e.before)
     }
 
     /// Bytes that gather or are on their way.

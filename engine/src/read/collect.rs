@@ -8,6 +8,7 @@ use model::stored::StoredRecords;
 
 use crate::event::{ReadBatch, ReadLimits};
 use crate::log::frame::FrameHeader;
+use crate::mutation::Mutation;
 
 /// Whether the collector wants more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,15 +98,15 @@ impl Collector {
         if frame.end_seq_num() <= self.next {
             return Ok(Flow::More);
         }
-        if frame.first_seq_num > self.next {
+        if frame.first_seq_num > self.next && !Mutation::ReadHoleServed.is_on() {
             return Err(Unreadable);
         }
         let (count, metered) = (u64::from(frame.records_count), u64::from(frame.metered_bytes));
         let whole = self.seek.is_none()
             && frame.first_seq_num >= self.next
-            && count <= self.count_left
+            && (count <= self.count_left || Mutation::CountIgnored.is_on())
             && metered <= self.bytes_left
-            && (frame.last_timestamp < self.until || self.until == u64::MAX)
+            && (frame.last_timestamp < self.until || self.until == u64::MAX || Mutation::UntilIgnored.is_on())
             && payload.len() <= STORED_BYTES_MAX;
         if !whole {
             return self.offer_records(payload);

@@ -3,6 +3,7 @@
 use model::{Failure, FencingToken, Rejected, StreamId, Unavailable};
 
 use crate::event::{Append, Effects, Now, Reply, ReplyTo, StreamSpec, Target};
+use crate::mutation::Mutation;
 use crate::shard::Shard;
 use crate::stream::admit::{Conditions, admit};
 use crate::stream::op::ControlOp;
@@ -21,8 +22,12 @@ impl Shard {
             return;
         }
         let session = append.session;
+        let target = Mutation::SeqNumReused.is_on().then(|| append.target.clone());
         if let Err(refusal) = self.try_append(now, to, arrived_us, append) {
-            if let Some(session) = session {
+            if let Some(Ok(Some((group, id)))) = target.map(|target| self.find(&target)) {
+                self.state.groups[group].catalog.get_mut(id).expect("just found").rewind();
+            }
+            if let Some(session) = session.filter(|_| !Mutation::SessionNotPoisoned.is_on()) {
                 self.poisoned.insert(session);
             }
             self.fail(to, refusal, effects);
@@ -41,7 +46,11 @@ impl Shard {
         let ticket = stream.touched;
         let stream = self.state.groups[place.0].catalog.get(place.1).expect("just resolved");
         let admitted = admit(stream, &batch, conditions, now.wall_ms, &mut self.timestamps);
-        let admitted = admitted.map_err(|rejected| (Failure::Rejected(rejected), ticket))?;
+        let admitted = admitted.map_err(|rejected| {
+            let early = (Mutation::SeqNumMismatchEarly.is_on() && matches!(rejected, Rejected::SeqNumMismatch(_)))
+                || (Mutation::TokenMismatchEarly.is_on() && matches!(rejected, Rejected::FencingTokenMismatch(_)));
+            (Failure::Rejected(rejected), if early { 0 } else { ticket })
+        })?;
         self.stage_batch(now, place, &batch, admitted, (to, arrived_us));
         Ok(())
     }
@@ -64,7 +73,8 @@ impl Shard {
     pub(crate) fn check_space(&mut self, reserve_bytes: u64) -> Result<(), Refusal> {
         let room = self.space.room_bytes(self.writer.end(), self.replay_from);
         let needed = self.writer.pending_bytes() + MARGIN_BYTES + reserve_bytes;
-        let index_full = reserve_bytes > 0 && self.index_bytes >= self.config.index_bytes_max;
+        let is_full = self.index_bytes >= self.config.index_bytes_max && !Mutation::IndexUnbounded.is_on();
+        let index_full = reserve_bytes > 0 && is_full;
         if room >= needed && !index_full {
             return Ok(());
         }
@@ -73,7 +83,7 @@ impl Shard {
             return Ok(());
         }
         self.stats.rejected_full_total += 1;
-        self.wants_room = true;
+        self.wants_room = !Mutation::FullLogNotEmptied.is_on();
         Err((Unavailable::LogFull.into(), 0))
     }
 
@@ -133,7 +143,8 @@ impl Shard {
         self.check_space(RESERVE_BYTES)?;
         let group = self.state.group(target.group).expect("the router sends a stream to the shard of its group");
         let catalog = &mut self.state.groups[group].catalog;
-        if catalog.is_dropped(target.basin_id) || catalog.is_dropping(target.basin_id) {
+        let dropping = catalog.is_dropping(target.basin_id) && !Mutation::CreateInDroppingBasin.is_on();
+        if catalog.is_dropped(target.basin_id) || dropping {
             return Err((Rejected::BasinDeleting(target.basin.clone()).into(), 0));
         }
         let id = catalog.allocate();

@@ -25,6 +25,7 @@ use crate::log::codec::{Malformed, Reader, Writer};
 use crate::log::writer::LogEnd;
 use crate::log::{Lsn, SegmentNo};
 use crate::metadata::Basin;
+use crate::mutation::Mutation;
 use crate::shard::Shard;
 use crate::shard::append::FULL_BYTES;
 use crate::stream::index::{IndexEntry, StreamIndex};
@@ -95,6 +96,9 @@ impl Shard {
             Stage::Idle => unreachable!("a part is written only while a checkpoint is made"),
             Stage::Begun => {
                 self.checkpoint.replay = self.writer.replay_from();
+                if Mutation::ReplayFromTooSoon.is_on() {
+                    self.replay_from = self.geometry.segment(self.checkpoint.replay.end).max(SegmentNo(1));
+                }
                 self.checkpoint.stage = Stage::Rows(0, 0);
                 CheckpointPart::Bytes(self.head())
             }
@@ -132,7 +136,12 @@ impl Shard {
             let HardState { term, vote, commit } = group.consensus.hard_state();
             let mut w = Writer::new();
             w.u32(group.id.0).u64(group.applied_index).u64(group.applied_term);
-            w.u64(term).u64(vote).u64(commit).u32(group.catalog.generation());
+            let term = if Mutation::HardStateNotInCheckpoint.is_on() { 0 } else { term };
+            w.u64(term).u64(vote).u64(commit).u32(if Mutation::GenerationNotInCheckpoint.is_on() {
+                0
+            } else {
+                group.catalog.generation()
+            });
             let dropped: Vec<BasinId> = group.catalog.dropped().collect();
             w.u32(u32::try_from(dropped.len()).expect("fewer than four billion basins"));
             for basin in dropped {
@@ -150,7 +159,8 @@ impl Shard {
         let mut w = Writer::new();
         w.u64(self.state.groups[0].applied_index).u64(self.state.metadata.last_id());
         // A change that is only on its way is in the log that will be replayed, if it ever gets there.
-        let committed = |b: &'_ Basin| b.committed.as_ref().map(|info| (Arc::clone(info), b.request_key));
+        let ahead = |b: &'_ Basin| Mutation::BasinInCheckpointAhead.is_on().then(|| Arc::clone(&b.info));
+        let committed = |b: &'_ Basin| ahead(b).or_else(|| b.committed.clone()).map(|info| (info, b.request_key));
         let basins: Vec<_> = self.state.metadata.iter().filter_map(committed).collect();
         w.u32(u32::try_from(basins.len()).expect("fewer than four billion basins"));
         for (info, request_key) in basins {
@@ -165,7 +175,8 @@ impl Shard {
         let mut file = Pieces::default();
         let Some(group) = self.state.groups.get(group_at) else {
             let mut w = Writer::new();
-            w.u64(self.writer.durable_lsn().0);
+            let ahead = Mutation::CheckpointDurableAhead.is_on();
+            w.u64(if ahead { self.writer.end().0 } else { self.writer.durable_lsn().0 });
             for group in &self.state.groups {
                 w.u32(group.id.0).u64(group.applied_index);
             }
@@ -178,11 +189,11 @@ impl Shard {
         let mut next = Stage::Rows(group_at + 1, 0);
         for (at, stream) in group.catalog.from_place(place) {
             if rows.len() >= PIECE_BYTES {
-                next = Stage::Rows(group_at, at);
+                next = Stage::Rows(group_at, at + usize::from(Mutation::RowLostBetweenPieces.is_on()));
                 break;
             }
             // A stream that is only being created is in the log that will be replayed.
-            if stream.is_visible() {
+            if stream.is_visible() || Mutation::CreatingInCheckpoint.is_on() {
                 put_row(&mut rows, stream);
                 count += 1;
             }
@@ -231,11 +242,20 @@ pub(super) fn put_row(w: &mut Writer, stream: &Stream) {
     w.u64(stream.id.0).u64(stream.basin.0).bytes(stream.name.as_str().as_bytes()).u64(stream.created_ms);
     w.option_u64(stream.request_key);
     // A deletion that is not applied yet is in the log that will be replayed.
-    w.u64(if stream.life == Life::Deleting { stream.deleted_ms.max(1) } else { 0 });
-    w.u64(stream.tail.seq_num).u64(stream.tail.timestamp).u64(stream.trim_point);
-    w.bytes(stream.token.as_ref().map_or("", FencingToken::as_str).as_bytes()).u32(stream.written_s);
+    w.u64(if stream.life == Life::Deleting && !Mutation::DeletionNotInCheckpoint.is_on() {
+        stream.deleted_ms.max(1)
+    } else {
+        0
+    });
+    let tail = if Mutation::TailInCheckpointAhead.is_on() { stream.next } else { stream.tail };
+    let trim_point = if Mutation::TrimNotInCheckpoint.is_on() { 0 } else { stream.trim_point };
+    w.u64(tail.seq_num).u64(tail.timestamp).u64(trim_point);
+    let token = stream.token.as_ref().filter(|_| !Mutation::FenceNotInCheckpoint.is_on());
+    let written_s = if Mutation::AgeNotInCheckpoint.is_on() { 0 } else { stream.written_s };
+    w.bytes(token.map_or("", FencingToken::as_str).as_bytes()).u32(written_s);
     put_cipher(w, stream.cipher);
-    put_stream_config(w, &stream.committed_config.to_config());
+    let ahead = Mutation::ConfigInCheckpointAhead.is_on();
+    put_stream_config(w, &if ahead { &stream.config } else { &stream.committed_config }.to_config());
     w.u32(u32::try_from(stream.index.entries().len()).expect("an index is bounded by memory"));
     for entry in stream.index.entries() {
         w.u64(entry.first_seq_num).u64(entry.first_timestamp).u64(entry.lsn.0);

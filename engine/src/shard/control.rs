@@ -9,6 +9,7 @@ use crate::event::{
     BasinInfo, Effect, Effects, Now, Provision, Reply, ReplyTo, ShardMessage, StreamInfo, StreamSpec, Target,
 };
 use crate::metadata::Basin;
+use crate::mutation::Mutation;
 use crate::shard::Shard;
 use crate::shard::append::{Place, Refusal, deleting, not_found};
 use crate::shard::state::now_s;
@@ -42,7 +43,8 @@ impl Shard {
         } else {
             Reply::Failed(Rejected::StreamExists(target.basin.clone(), target.stream.clone()).into())
         };
-        self.reply_after(stream.touched, to, reply, effects);
+        let ticket = if Mutation::CreateRepeatedEarly.is_on() { 0 } else { stream.touched };
+        self.reply_after(ticket, to, reply, effects);
     }
 
     pub(crate) fn ensure_stream(
@@ -110,6 +112,7 @@ impl Shard {
             Ok(place) => {
                 let stream = self.stream(place);
                 let (config, ticket) = (Arc::clone(&stream.config), stream.touched);
+                let ticket = if Mutation::ConfigToldEarly.is_on() { 0 } else { ticket };
                 self.reply_after(ticket, to, Reply::StreamConfig(config), effects);
             }
         }
@@ -125,7 +128,8 @@ impl Shard {
         match stream.life {
             Life::Creating | Life::Active => self.stage_delete(now, place, Some((to, Reply::Done))),
             Life::DeletingSoon | Life::DeletingUnseen | Life::Deleting => {
-                self.reply_after(stream.touched, to, Reply::Done, effects)
+                let ticket = if Mutation::DeleteRepeatedEarly.is_on() { 0 } else { stream.touched };
+                self.reply_after(ticket, to, Reply::Done, effects)
             }
         }
     }
@@ -261,7 +265,10 @@ impl Shard {
 
     fn stage_put_basin(&mut self, basin: Basin, reply: Option<(ReplyTo, Reply)>) {
         let op = ControlOp::PutBasin { info: Arc::clone(&basin.info), request_key: basin.request_key };
-        self.state.metadata.put(Basin { touched: self.stage.ticket, ..basin });
+        // A checkpoint that is made meanwhile must not forget it.
+        let committed = self.state.metadata.get(&basin.info.name).and_then(|before| before.committed.clone());
+        let committed = committed.filter(|_| !Mutation::ChangedBasinForgotten.is_on());
+        self.state.metadata.put(Basin { touched: self.stage.ticket, committed, ..basin });
         self.stage_control(METADATA, op, reply);
     }
 
@@ -297,7 +304,7 @@ impl Shard {
     /// One group of this shard has dropped a basin; when all have, shard 0 is told.
     pub(crate) fn dropped_in_one_group(&self, basin: BasinId, effects: &mut Effects) {
         let mut data_groups = self.state.groups.iter().filter(|g| g.id != GroupId::METADATA);
-        if data_groups.all(|g| g.catalog.is_dropped(basin)) {
+        if data_groups.all(|g| g.catalog.is_dropped(basin)) || Mutation::BasinGoneTooSoon.is_on() {
             let message = ShardMessage::BasinDropped(basin, self.config.shard);
             effects.push(Effect::SendShard { to: ShardId(0), message });
         }

@@ -7,6 +7,7 @@ use replication::Committed;
 
 use crate::event::{Appended, Effect, Effects, Now, Reply};
 use crate::log::Lsn;
+use crate::mutation::Mutation;
 use crate::shard::Shard;
 use crate::shard::stage::{Part, Staged};
 use crate::shard::state::{Change, Indexing, Phase};
@@ -37,6 +38,14 @@ impl Shard {
         }
         self.timer.note_durable(now);
         self.go_on(now, effects);
+    }
+
+    /// The planted bug [`Mutation::AckBeforeDurable`].
+    pub(crate) fn acknowledge_early(&mut self, effects: &mut Effects) {
+        let persists = self.sealed.back_mut().map(|extent| std::mem::take(&mut extent.persists)).unwrap_or_default();
+        for (group, number) in persists {
+            self.persisted(group, number, &mut Woken::new(), effects);
+        }
     }
 
     /// Tells a group that it is durable so far, and applies what that committed.
@@ -121,9 +130,12 @@ impl Shard {
         }
         for lsn in change.released {
             self.space.release(lsn);
+            if Mutation::ReleasedTwice.is_on() {
+                self.space.release(lsn);
+            }
             self.index_bytes -= ENTRY_BYTES;
         }
-        for stream in change.closed {
+        for stream in change.closed.into_iter().filter(|_| !Mutation::ReadersNotClosed.is_on()) {
             self.close_readers((group, stream), effects);
         }
         if let Some(change) = change.published {
@@ -141,10 +153,13 @@ impl Shard {
     fn retire(&mut self, effects: &mut Effects) {
         while self.sealed.front().is_some_and(|e| e.durable_us != 0 && e.parts.is_empty()) {
             let extent = self.sealed.pop_front().expect("just seen");
-            self.applied_ticket = extent.ticket;
+            self.applied_ticket = extent.ticket + u64::from(Mutation::AnswersOneExtentEarly.is_on());
         }
         while let Some(held) = self.held.first_entry().filter(|h| *h.key() <= self.applied_ticket) {
             for (to, reply) in held.remove() {
+                if Mutation::ReplyTwice.is_on() {
+                    effects.reply(to, reply.clone());
+                }
                 effects.reply(to, reply);
             }
         }

@@ -7,6 +7,7 @@ use crate::event::{
     Effect, Effects, Follow, LogReadId, Now, Read, ReadLimits, ReadReply, ReadStart, Reply, ReplyTo, StreamSpec, Target,
 };
 use crate::log::{BLOCK_BYTES, Lsn};
+use crate::mutation::Mutation;
 use crate::read::collect::{Collector, Flow};
 use crate::read::waiters::Waiter;
 use crate::read::walk::{Step, Walk};
@@ -55,7 +56,7 @@ impl Shard {
             Err(refusal) => self.fail(to, refusal, effects),
             Ok(place) => {
                 let stream = self.stream(place);
-                let reply = Reply::Tail(stream.tail);
+                let reply = Reply::Tail(if Mutation::TailUncommitted.is_on() { stream.next } else { stream.tail });
                 // A stream that is just being created is empty, but may only be seen once it is durable.
                 let ticket = if stream.is_visible() { 0 } else { stream.touched };
                 self.reply_after(ticket, to, reply, effects);
@@ -129,7 +130,7 @@ impl Shard {
             };
             return self.drive(read, None, effects);
         }
-        if self.waiters.len() >= self.config.readers_max {
+        if self.waiters.len() >= self.config.readers_max && !Mutation::ReadersUnbounded.is_on() {
             self.stats.rejected_full_total += 1;
             return effects.reply(to, Reply::Failed(Unavailable::Busy { retry_after_ms: BUSY_RETRY_MS }.into()));
         }
@@ -138,7 +139,9 @@ impl Shard {
 
     /// A follow is not to be answered any more: whether it waits, or was woken and its records are being fetched.
     pub(crate) fn cancel_follow(&mut self, to: ReplyTo) {
-        self.waiters.cancel(to);
+        if !Mutation::FollowNotCancelled.is_on() {
+            self.waiters.cancel(to);
+        }
         for read in self.reads.values_mut().filter(|read| read.to == to) {
             read.is_cancelled = true;
         }
@@ -146,7 +149,8 @@ impl Shard {
 
     /// Serves the readers that wait on a stream that got records.
     pub(crate) fn wake(&mut self, stream: (GroupId, StreamId), effects: &mut Effects) {
-        for Waiter { to, follow } in self.waiters.take(stream) {
+        let woken_max = if Mutation::FollowerNotWoken.is_on() { 1 } else { usize::MAX };
+        for Waiter { to, follow } in self.waiters.take(stream).into_iter().take(woken_max) {
             self.follow(to, follow, effects);
         }
     }
@@ -161,7 +165,7 @@ impl Shard {
     /// A piece of the log has come.
     pub(crate) fn log_read(&mut self, id: LogReadId, result: Result<Bytes, String>, effects: &mut Effects) {
         let read = self.reads.remove(&id).expect("only reads that were asked for end");
-        if read.is_cancelled {
+        if read.is_cancelled && !Mutation::CancelledFetchAnswered.is_on() {
             return;
         }
         match result {
@@ -219,7 +223,7 @@ impl Shard {
 
     /// Reads what is in memory, or says which piece of the log is needed.
     fn look_up(&self, read: &mut PendingRead, stream: &Stream) -> Progress {
-        read.next = read.next.max(stream.trim_point);
+        read.next = if Mutation::TrimmedServed.is_on() { read.next } else { read.next.max(stream.trim_point) };
         let entries = stream.index.entries();
         let at = match read.seek {
             Some(timestamp) => {
@@ -334,7 +338,9 @@ enum Ended {
 }
 
 fn collector_of(read: &PendingRead, stream: &Stream) -> Collector {
-    Collector::new(read.next.max(stream.trim_point), read.seek, stream.tail.seq_num, read.limits)
+    let tail = if Mutation::ReadUncommitted.is_on() { stream.next } else { stream.tail };
+    let trim_point = if Mutation::TrimmedServed.is_on() { 0 } else { stream.trim_point };
+    Collector::new(read.next.max(trim_point), read.seek, tail.seq_num, read.limits)
 }
 
 fn gather(walk: &mut Walk, collector: &mut Collector) -> Ended {

@@ -15,6 +15,7 @@ use crate::log::space::Space;
 use crate::log::writer::{LogEnd, LogWriter};
 use crate::log::{Geometry, Lsn, SegmentNo};
 use crate::metadata::Basin;
+use crate::mutation::Mutation;
 use crate::read::cache::TailCache;
 use crate::read::waiters::Waiters;
 use crate::shard::checkpoint::{Checkpoint, GroupRow, Loaded, load};
@@ -233,7 +234,7 @@ impl Replayer {
     /// expected here, or of others, was written by another number of shards.
     fn compare_groups(&mut self) {
         let (new, old): (Vec<_>, Vec<_>) = self.ids.iter().zip(&self.groups).partition(|(_, g)| g.hard_state.term == 0);
-        if let (Some((new, _)), Some(_)) = (new.first(), old.first()) {
+        if let (Some((new, _)), Some(_), false) = (new.first(), old.first(), Mutation::ForeignGroupsTaken.is_on()) {
             let id = new.0;
             self.contradict(format!("the log has nothing of group {id}: it was written by another number of shards"));
         }
@@ -330,7 +331,7 @@ impl Replayer {
         match replayed.catalog.at_place_of(id) {
             Some(stream) if stream.id == id => {
                 let next = stream.tail.seq_num;
-                let applies = index > stream.touched && !creates;
+                let applies = (index > stream.touched || Mutation::OldOperationsReplayed.is_on()) && !creates;
                 if let Replay::Batch(op) = op
                     && applies
                     && op.first.seq_num != next
@@ -343,7 +344,7 @@ impl Replayer {
             }
             // The place is free, or was given to a later stream before its row was written.
             None if creates => true,
-            Some(_) | None if index <= replayed.end_index => false,
+            Some(_) | None if index <= replayed.end_index && !Mutation::GoneStreamRefused.is_on() => false,
             Some(_) | None => {
                 self.contradict(format!(
                     "group {} has an operation on stream {}, which is not there",
@@ -391,7 +392,10 @@ impl Replayer {
             replayed.catalog.settle();
             self.state.groups.push(Group {
                 id,
-                consensus: GroupConsensus::single_voter(Restored { hard_state, applied_index, applied_term }),
+                consensus: GroupConsensus::single_voter(match Mutation::HardStateForgotten.is_on() {
+                    true => Restored { applied_index, ..Restored::default() },
+                    false => Restored { hard_state, applied_index, applied_term },
+                }),
                 applied_index,
                 applied_term,
                 written_vote: (hard_state.term, hard_state.vote),

@@ -11,6 +11,7 @@ use crate::log::codec::Writer;
 use crate::log::extent::PutFrame;
 use crate::log::frame::{FLAG_COMMANDS, FrameHeader, FrameKind};
 use crate::log::writer::SEAL_BYTES_MAX;
+use crate::mutation::Mutation;
 use crate::shard::Shard;
 use crate::shard::state::now_s;
 use crate::stream::admit::Admitted;
@@ -161,6 +162,9 @@ impl Shard {
             submitted_us: now.mono_us,
             durable_us: 0,
         });
+        if Mutation::AckBeforeDurable.is_on() {
+            self.acknowledge_early(effects);
+        }
         self.stage.ticket += 1;
         self.stage.must_seal = false;
         self.write(lsn, sealed.bytes, effects);
@@ -180,7 +184,10 @@ impl Shard {
         for (at, group) in self.state.groups.iter_mut().enumerate() {
             let Some(persist) = group.consensus.ready() else { continue };
             assert!(persist.committed.is_empty(), "what was committed before was taken when it became durable");
-            if let Some(hard_state) = persist.hard_state.filter(|h| (h.term, h.vote) != group.written_vote) {
+            if let Some(hard_state) = persist
+                .hard_state
+                .filter(|h| (h.term, h.vote) != group.written_vote && !Mutation::HardStateNotWritten.is_on())
+            {
                 let mut w = Writer::new();
                 w.u64(hard_state.term).u64(hard_state.vote).u64(hard_state.commit);
                 open.put_bytes(FrameHeader::new(FrameKind::HardState, group.id), &w.finish());

@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 use crate::event::BasinChange;
 use crate::log::{Geometry, Lsn};
 use crate::metadata::{Basin, Metadata};
+use crate::mutation::Mutation;
 use crate::stream::catalog::Catalog;
 use crate::stream::op::{BatchOp, ControlOp};
 use crate::stream::state::{Life, Stream, seconds};
@@ -90,7 +91,7 @@ impl State {
             change.released = stream.index.trim(trim_point, stream.tail.seq_num);
         }
         let deadline_s = stream.next_deadline_s();
-        if deadline_s != stream.deadline_s {
+        if deadline_s != stream.deadline_s && !Mutation::NeverExpires.is_on() {
             catalog.set_deadline(op.stream, deadline_s);
         }
         change
@@ -140,7 +141,7 @@ impl Group {
                 };
             }
             ControlOp::ConfigureStream { config, .. } => {
-                if phase == Phase::Replay {
+                if phase == Phase::Replay && !Mutation::ConfigNotReplayed.is_on() {
                     self.configure(id, config);
                 }
                 let config = self.catalog.intern(Arc::clone(config));
@@ -180,7 +181,7 @@ impl Group {
 
     fn drop_basin(&mut self, basin: BasinId) -> Change {
         let mut change = Change::default();
-        for id in self.catalog.of_basin(basin) {
+        for id in self.catalog.of_basin(basin).into_iter().skip(usize::from(Mutation::DropLeavesAStream.is_on())) {
             self.remove(id, &mut change);
         }
         self.catalog.drop_basin(basin);

@@ -3,6 +3,7 @@
 use model::{BasinId, BasinName};
 
 use crate::event::{Effect, Effects, Now};
+use crate::mutation::Mutation;
 use crate::shard::state::now_s;
 use crate::shard::{CONTROL_BYTES_MAX, Shard};
 use crate::stream::op::ControlOp;
@@ -88,7 +89,9 @@ impl Shard {
                 self.state.groups[group].catalog.set_deadline(id, 0);
                 self.stage_control(group, ControlOp::TrimStream { id, up_to: expired }, None);
             }
-            Life::Active if stream.is_empty_too_long(now_s(now)) => self.stage_delete(now, (group, id), None),
+            Life::Active if stream.is_empty_too_long(now_s(now)) || Mutation::OldDeadlineKills.is_on() => {
+                self.stage_delete(now, (group, id), None)
+            }
             Life::Active => {
                 let next = stream.next_deadline_s();
                 // A clock that stands still, or an append on its way, must not keep us busy.
@@ -104,7 +107,7 @@ impl Shard {
             return;
         }
         self.timer.idle_at_us = None;
-        if self.writer.is_idle() && !self.writer.end_is_idle() {
+        if self.writer.is_idle() && !self.writer.end_is_idle() && !Mutation::IdleExtentMissing.is_on() {
             self.stage.must_seal = true;
             self.flush(now, effects);
         }

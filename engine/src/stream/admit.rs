@@ -5,6 +5,7 @@ use model::config::TimestampingMode;
 use model::limits::BATCH_RECORDS_MAX;
 use model::{Batch, Command, FencingToken, Position, Rejected};
 
+use crate::mutation::Mutation;
 use crate::stream::state::Stream;
 
 /// The conditions of one append.
@@ -39,13 +40,15 @@ pub fn admit(
     timestamps: &mut [u64; BATCH_RECORDS_MAX],
 ) -> Result<Admitted, Rejected> {
     if let Some(given) = conditions.fencing_token {
-        let current = stream.next_token.as_ref().map_or("", FencingToken::as_str);
+        let token = if Mutation::FenceOnceDurable.is_on() { &stream.token } else { &stream.next_token };
+        let current = token.as_ref().map_or("", FencingToken::as_str);
         if given.as_str() != current {
             return Err(Rejected::FencingTokenMismatch(stream.next_token.clone().unwrap_or_else(FencingToken::empty)));
         }
     }
     let next = stream.next.seq_num;
-    if conditions.match_seq_num.is_some_and(|expected| expected != next) {
+    let is = if Mutation::SeqNumAgainstCommitted.is_on() { stream.tail.seq_num } else { next };
+    if conditions.match_seq_num.is_some_and(|expected| expected != is) {
         return Err(Rejected::SeqNumMismatch(next));
     }
     let last_timestamp = assign_timestamps(stream, batch, now_ms, timestamps)?;
@@ -79,14 +82,15 @@ fn assign_timestamps(
     if mode == TimestampingMode::ClientRequire && batch.lacks_a_timestamp() {
         return Err(Rejected::Invalid("record timestamp was required but was missing".into()));
     }
-    let cap = if stream.config.timestamping_uncapped { u64::MAX } else { now_ms };
+    let cap =
+        if stream.config.timestamping_uncapped || Mutation::TimestampsUncapped.is_on() { u64::MAX } else { now_ms };
     let mut last = stream.next.timestamp;
     for (slot, record) in timestamps.iter_mut().zip(batch.records()) {
         let given = match mode {
             TimestampingMode::ClientPrefer | TimestampingMode::ClientRequire => record.timestamp.unwrap_or(now_ms),
             TimestampingMode::Arrival => now_ms,
         };
-        last = given.min(cap).max(last);
+        last = if Mutation::TimestampsFall.is_on() { given.min(cap) } else { given.min(cap).max(last) };
         *slot = last;
     }
     Ok(last)

@@ -8,6 +8,7 @@ use model::config::ResolvedStreamConfig;
 use model::{BasinId, NamePrefix, StreamId, StreamName};
 
 use crate::event::StreamInfo;
+use crate::mutation::Mutation;
 use crate::stream::state::Stream;
 
 /// All streams of a group.
@@ -77,7 +78,9 @@ impl Catalog {
         for id in ids {
             let stream = self.get_mut(id).expect("just listed");
             stream.next = stream.tail;
-            stream.next_token = stream.token.clone();
+            if !Mutation::ReplayedFenceStale.is_on() {
+                stream.next_token = stream.token.clone();
+            }
             stream.touched = 0;
             self.refresh_deadline(id);
         }
@@ -133,7 +136,9 @@ impl Catalog {
     /// Takes a stream out and frees its name and place.
     pub fn remove(&mut self, id: StreamId) -> Option<Stream> {
         self.get(id)?;
-        self.set_deadline(id, 0);
+        if !Mutation::DeadlineNotCleared.is_on() {
+            self.set_deadline(id, 0);
+        }
         let stream = self.slots[slot_of(id) as usize].take()?;
         let names = self.names.get_mut(&stream.basin).expect("every stream is listed under its basin");
         names.remove(&stream.name);
@@ -202,7 +207,7 @@ impl Catalog {
             .range::<str, _>((from, Bound::Unbounded))
             .take_while(|(name, _)| name.as_str().starts_with(prefix.as_str()))
             .filter_map(|(_, slot)| self.slots[*slot as usize].as_deref())
-            .filter(|s| s.is_visible());
+            .filter(|s| s.is_visible() || Mutation::CreatingListed.is_on());
         let page = found.by_ref().take(limit).map(Stream::info).collect();
         (page, found.next().is_some())
     }

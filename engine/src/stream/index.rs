@@ -6,6 +6,7 @@
 use smallvec::SmallVec;
 
 use crate::log::{Geometry, Lsn};
+use crate::mutation::Mutation;
 use crate::stream::op::BatchOp;
 
 /// Frames of one stream that lie close together in one segment.
@@ -63,6 +64,9 @@ impl StreamIndex {
     /// Adds a frame; true when it got an entry of its own.
     pub fn push(&mut self, op: &BatchOp, lsn: Lsn, window_bytes: u32, geometry: Geometry) -> bool {
         if self.needs_entry(op, lsn, window_bytes, geometry) {
+            if Mutation::IndexEntryLost.is_on() && !self.0.is_empty() {
+                return false;
+            }
             self.0.push(IndexEntry {
                 first_seq_num: op.first.seq_num,
                 first_timestamp: op.first.timestamp,
@@ -77,7 +81,8 @@ impl StreamIndex {
         let span = lsn.0 - last.lsn.0 + u64::from(op.frame_bytes);
         last.span_bytes = u32::try_from(span).expect("a window is far below 4 GiB");
         // A wall clock that jumps back must not let what came before it expire early.
-        last.last_arrived_s = last.last_arrived_s.max(op.arrived_s);
+        let before_s = if Mutation::ClockBackExpires.is_on() { 0 } else { last.last_arrived_s };
+        last.last_arrived_s = before_s.max(op.arrived_s);
         false
     }
 
@@ -105,7 +110,8 @@ impl StreamIndex {
     #[must_use]
     pub fn entry_of_timestamp(&self, timestamp: u64) -> usize {
         // Records of the entry before may reach the timestamp as well.
-        self.0.partition_point(|e| e.first_timestamp < timestamp).saturating_sub(1)
+        let back = usize::from(!Mutation::TimestampEntryLate.is_on());
+        self.0.partition_point(|e| e.first_timestamp < timestamp).saturating_sub(back)
     }
 }
 

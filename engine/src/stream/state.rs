@@ -6,6 +6,7 @@ use model::config::{Cipher, ResolvedStreamConfig};
 use model::{BasinId, Command, FencingToken, Position, StreamId, StreamName};
 
 use crate::event::StreamInfo;
+use crate::mutation::Mutation;
 use crate::stream::index::StreamIndex;
 use crate::stream::op::BatchOp;
 
@@ -132,9 +133,11 @@ impl Stream {
     pub fn delete_soon(&mut self, ticket: u64) {
         self.touched = ticket;
         self.life = match self.life {
+            Life::Creating | Life::DeletingUnseen if Mutation::UnseenDeletionShown.is_on() => Life::DeletingSoon,
             Life::Creating | Life::DeletingUnseen => Life::DeletingUnseen,
             Life::Active | Life::DeletingSoon => Life::DeletingSoon,
             // What is durably deleted stays so, also while its basin goes.
+            Life::Deleting if Mutation::DeletedSeenAgain.is_on() => Life::DeletingSoon,
             Life::Deleting => Life::Deleting,
         };
     }
@@ -152,6 +155,11 @@ impl Stream {
         }
     }
 
+    /// The planted bug [`Mutation::SeqNumReused`].
+    pub(crate) fn rewind(&mut self) {
+        self.next = self.tail;
+    }
+
     /// Makes a committed batch visible; returns the new trim point if commands moved it. The caller trims the index.
     pub fn commit(&mut self, op: &BatchOp) -> Option<u64> {
         assert_eq!(op.first.seq_num, self.tail.seq_num, "numbers are dense");
@@ -162,7 +170,10 @@ impl Stream {
         for (seq_num, command) in &op.commands {
             match command {
                 Command::Fence(token) => self.token = (!token.as_str().is_empty()).then(|| token.clone()),
-                Command::Trim(up_to) => self.trim_point = self.trim_point.max((*up_to).min(seq_num + 1)),
+                Command::Trim(up_to) => {
+                    let up_to = up_to + u64::from(Mutation::TrimTooFar.is_on());
+                    self.trim_point = self.trim_point.max(up_to.min(seq_num + 1));
+                }
             }
         }
         (self.trim_point > before).then_some(self.trim_point)
@@ -196,7 +207,8 @@ impl Stream {
         if min_age_secs == 0 || !self.is_empty() {
             return 0;
         }
-        u32::try_from(u64::from(self.written_s).saturating_add(min_age_secs)).unwrap_or(0)
+        let since_s = if Mutation::EmptyAgeFromCreation.is_on() { seconds(self.created_ms) } else { self.written_s };
+        u32::try_from(u64::from(since_s).saturating_add(min_age_secs)).unwrap_or(0)
     }
 
     /// The number below which records have expired at `now_s`.
@@ -205,7 +217,8 @@ impl Stream {
         let Some(age_secs) = self.config.retention_age_secs else { return 0 };
         let Some(cutoff) = u64::from(now_s).checked_sub(age_secs) else { return 0 };
         // A record that arrived at second s is older than `age_secs` from second s + age_secs + 1 on.
-        let cutoff_s = u32::try_from(cutoff).unwrap_or(u32::MAX).saturating_sub(1);
+        let cutoff_s =
+            u32::try_from(cutoff).unwrap_or(u32::MAX).saturating_sub(u32::from(!Mutation::ExpiresEarly.is_on()));
         self.index.first_since(cutoff_s, self.tail.seq_num)
     }
 
@@ -213,7 +226,8 @@ impl Stream {
     #[must_use]
     pub fn is_empty_too_long(&self, now_s: u32) -> bool {
         let deadline = self.empty_deadline_s();
-        self.life == Life::Active && deadline != 0 && deadline <= now_s && self.next == self.tail
+        let is_quiet = self.next == self.tail || Mutation::EmptyThoughInFlight.is_on();
+        self.life == Life::Active && deadline != 0 && deadline <= now_s && is_quiet
     }
 }
 

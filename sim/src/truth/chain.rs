@@ -25,6 +25,10 @@ pub struct ExtentTruth {
     pub end: Lsn,
     /// What it says was durable before it.
     pub durable_lsn: Lsn,
+    /// Its frames; none in an idle one.
+    pub frames_count: u32,
+    /// When it was found on the disk, in simulated time.
+    pub found_us: u64,
 }
 
 #[derive(Debug)]
@@ -76,6 +80,13 @@ impl Chain {
             return None;
         }
         let frames = prove_frames(&header, bytes).ok()?;
+        // A second opinion takes nobody's word for what is intact.
+        let is_intact = |(frame, payload, offset): &ProvedFrame<'_>| {
+            crc32c::crc32c(payload) == frame.payload_crc && bytes[*offset..].starts_with(&frame.encode())
+        };
+        if !frames.iter().all(is_intact) {
+            return None;
+        }
         Some(Link { header, crc, frames })
     }
 

@@ -56,6 +56,8 @@ pub struct GroupTruth {
     pub sights: Sights,
     id: GroupId,
     term: u64,
+    /// Terms of earlier lives are below.
+    term_min: u64,
     vote: u64,
     index: u64,
     generation: u64,
@@ -74,6 +76,7 @@ impl GroupTruth {
             sights: Sights { expired: false, emptied: false, recreated: false },
             id,
             term: 0,
+            term_min: 0,
             vote: 0,
             index: 0,
             generation: 0,
@@ -90,6 +93,11 @@ impl GroupTruth {
     #[must_use]
     pub const fn id(&self) -> GroupId {
         self.id
+    }
+
+    /// The shard begins another life: it leads in terms of its own.
+    pub(super) const fn begin_life(&mut self) {
+        self.term_min = self.term + 1;
     }
 
     pub(super) const fn has_pending(&self) -> bool {
@@ -128,7 +136,7 @@ impl GroupTruth {
         let (Ok(term), Ok(index), Ok(descriptor)) = (r.u64(), r.u64(), r.bytes()) else {
             return broken(Rule::Consensus, "an entry that cannot be read");
         };
-        if index != self.index + 1 || term != self.term {
+        if index != self.index + 1 || term != self.term || term < self.term_min {
             let what = format!(
                 "group {}: entry {index} of term {term} behind entry {} under promise {}",
                 self.id.0, self.index, self.term
@@ -377,4 +385,4 @@ impl GroupTruth {
 /// Incarnations remembered of a name.
 const FORMER_MAX: usize = 8;
 /// Streams remembered after they are gone.
-const GONE_MAX: usize = 1024;
+const GONE_MAX: usize = 8192;

@@ -40,6 +40,7 @@ impl World {
     pub(super) fn burst(&mut self, node: usize, shard: ShardId) -> Result<(), Violation> {
         let at = usize::from(shard.0);
         self.nodes[node].seats[at].is_called = false;
+        self.promise_more(node, shard);
         let events = std::mem::take(&mut self.nodes[node].seats[at].inbox);
         let count = events.len() as u64;
         for event in events {
@@ -49,6 +50,9 @@ impl World {
         self.counts.events += count + 1;
         self.note(node, shard, "burst", [count, 0, 0]);
         self.check_budgets(node, shard)?;
+        let seat = &self.nodes[node].seats[at];
+        let index_bytes = seat.shard.as_ref().map_or(0, |machine| machine.stats().index_bytes);
+        let is_full = index_bytes >= seat.config.index_bytes_max as u64;
         let effects: Vec<Effect> = self.nodes[node].seats[at].effects.drain().collect();
         for effect in effects {
             if let Some(left) = &mut self.nodes[node].dies_after {
@@ -59,6 +63,7 @@ impl World {
             }
             self.carry(node, shard, effect)?;
         }
+        self.note_index(node, shard, is_full);
         Ok(())
     }
 
@@ -135,6 +140,7 @@ impl World {
             Effect::Publish(change) => self.publish(node, shard, change),
             Effect::WriteExtent { lsn, segment, offset, bytes } => {
                 self.check_write(node, shard, (lsn, segment, offset), bytes.len())?;
+                self.check_promises(node, shard, &bytes)?;
                 self.note(node, shard, "write extent", [lsn.0, bytes.len() as u64, 0]);
                 self.trace.absorb(&bytes);
                 let offset = usize::try_from(offset).expect("segments fit memory");
@@ -277,7 +283,8 @@ impl World {
     /// Gives work to the disk.
     fn begin(&mut self, node: usize, shard: ShardId, work: Work) {
         let slow = self.nodes[node].slow_until_us > self.now_us;
-        let rare = self.rng.one_in(200);
+        // Most devices think of something else now and then, some of them for long: what was asked later ends sooner.
+        let stall_us = if self.rng.one_in(200) { self.rng.pick(&[8_000, 8_000, 8_000, 400_000]) } else { 0 };
         let base_us = match &work {
             Work::Write { .. } => self.rng.between(60, 260),
             Work::Read { .. } => self.rng.between(50, 400),
@@ -285,7 +292,7 @@ impl World {
             Work::Prepare { recycled: None, .. } => self.rng.between(1_000, 60_000),
             Work::Checkpoint(_) => self.rng.between(50, 4_000),
         };
-        let mut after_us = base_us * if slow { 100 } else { 1 } + if rare { 8_000 } else { 0 };
+        let mut after_us = base_us * if slow { 100 } else { 1 } + stall_us;
         let seat = &mut self.nodes[node].seats[usize::from(shard.0)];
         let armed = seat.armed.iter().position(|fault| fits(*fault, &work));
         let id = seat.disk.begin(work);

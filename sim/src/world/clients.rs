@@ -168,6 +168,9 @@ impl World {
             let (place, target) = self.oldest().unwrap_or((place, target));
             return self.make_room(client, place, target);
         }
+        if self.swarm.has_busy_basins && !self.is_witness(place) && self.rng.one_in(8) {
+            return self.act_on_basin(client, place.basin);
+        }
         if self.is_witness(place) && !self.is_there(&target) {
             let spec = StreamSpec { config: Arc::clone(&self.swarm.witness_config), cipher: None };
             let op = Op::CreateStream { target, spec, request_key: None };
@@ -235,7 +238,10 @@ impl World {
     fn act_on_basin(&mut self, client: usize, basin: usize) {
         let basin = self.basins[basin].clone();
         match self.rng.below(8) {
-            0 => self.ask(client, Op::DeleteBasin { basin: basin.clone() }, None, Asked::DeleteBasin(basin)),
+            // With it go all its streams, so many of them are spared at times.
+            0 if !self.swarm.has_many_streams || self.rng.one_in(20) => {
+                self.ask(client, Op::DeleteBasin { basin: basin.clone() }, None, Asked::DeleteBasin(basin))
+            }
             1..4 => {
                 let config = BasinConfig { create_stream_on_read: self.rng.one_in(2), ..BasinConfig::default() };
                 self.ask(client, Op::EnsureBasin { basin: basin.clone(), config }, None, Asked::EnsureBasin(basin));
@@ -416,8 +422,12 @@ impl World {
             return self.end_session(client, &session);
         };
         let target = Target { incarnation: Some(incarnation), ..target };
-        // Now and then as much as makes the device take several extents at a time.
-        let inputs = if self.swarm.has_bursts && self.rng.one_in(6) { 16 } else { self.rng.between(1, 3) };
+        // Now and then as much as makes the device take several extents at a time, or as makes some wait for room.
+        let inputs = match (self.swarm.has_bursts && self.rng.one_in(6), self.rng.one_in(8)) {
+            (true, _) => 16,
+            (false, true) => SESSION_INPUTS_MAX as u64,
+            (false, false) => self.rng.between(1, 3),
+        };
         for _ in 0..inputs {
             self.append(client, session.place, target.clone(), Some((session.id, session.next)));
             session.next += 1;

@@ -51,6 +51,7 @@ impl World {
 
     /// What was on its way to one disk arrives or does not.
     fn tear(&mut self, node: usize, at: usize, phases: &[Phase]) -> Result<(), Violation> {
+        self.check_rest(node, ShardId(u16::try_from(at).expect("few shards")))?;
         let tear = self.rng.pick(&Tear::ALL);
         let Self { nodes, rng, .. } = self;
         let seat = &mut nodes[node].seats[at];
@@ -79,6 +80,7 @@ impl World {
             if recovered.torn_count > 0 {
                 self.coverage.point(Point::TornEnd);
             }
+            self.promise_anew(node, shard);
             self.note(node, shard, "recovered", [recovered.end.0, recovered.extents_count, recovered.torn_count]);
             self.nodes[node].seats[at].shard = Some(machine);
             let now_us = self.now_us;
@@ -116,7 +118,7 @@ impl World {
             Err(error) => return broken(Rule::ComesBack, error.to_string()),
         };
         let (end, streams) = (seat.truth.end(), seat.truth.streams().count() as u64);
-        if recovered.end != end {
+        if !seat.truth.goes_on_at(recovered.end) {
             let what = format!("recovery ends at {} and the chain of synced extents at {}", recovered.end.0, end.0);
             return broken(Rule::ComesBack, what);
         }
@@ -195,6 +197,24 @@ pub(super) fn target_of(group: GroupId, id: StreamId, stream: &StreamTruth) -> T
         stream: stream.name.clone(),
         incarnation: Some(id),
     }
+}
+
+/// What the checkpoint on this disk says was durable when it ended; the log's start without one.
+pub(super) fn checkpoint_durable(disk: &Disk) -> Lsn {
+    // magic 8, then pieces: kind 1, bytes 4, crc 4, payload. The last is of kind 5 and begins with it.
+    const END: u8 = 5;
+    let find = |bytes: &[u8]| {
+        let mut rest = bytes.get(8..)?;
+        loop {
+            let len = u32::from_le_bytes(rest.get(1..5)?.try_into().ok()?) as usize;
+            let payload = rest.get(9..9 + len)?;
+            if rest[0] == END {
+                return Some(Lsn(u64::from_le_bytes(payload.get(..8)?.try_into().ok()?)));
+            }
+            rest = &rest[9 + len..];
+        }
+    };
+    disk.checkpoint().and_then(find).unwrap_or(Lsn(0))
 }
 
 /// The place of a log behind which recovery looks, as the checkpoint on this disk says it; the log's start without one.

@@ -12,7 +12,7 @@ use model::stored::StoredRecords;
 use model::{Failure, ShardId};
 
 use super::World;
-use super::crash::{replay_end, target_of};
+use super::crash::{checkpoint_durable, replay_end, target_of};
 use crate::coverage::{Fault, Phase, Point};
 use crate::disk::{Disk, Hidden, SECTOR_BYTES};
 use crate::payload;
@@ -155,7 +155,7 @@ impl World {
             }
         };
         let (end, truth) = (scratch.recovered.end, &seat.truth);
-        if end > truth.end() {
+        if end > truth.end() && !truth.goes_on_at(end) {
             return broken(Rule::DamageTold, format!("recovery goes on to {} beyond {}", end.0, truth.end().0));
         }
         if end < truth.end() {
@@ -218,7 +218,7 @@ fn says_more(truth: &Truth, disk: &Disk, end: Lsn, undo: &Undo) -> bool {
         Undo::Checkpoint(_) | Undo::Nothing => false,
     };
     let by_extent = truth.extents().any(|e| e.durable_lsn > end && !is_damaged(e.lsn, e.end));
-    by_extent || replay_end(disk) > end
+    by_extent || replay_end(disk).max(checkpoint_durable(disk)) > end
 }
 
 /// Whether the stream has records in what was changed.

@@ -54,6 +54,7 @@ impl World {
             }
         }
         for node in 0..self.nodes.len() {
+            self.check_overdue(node)?;
             self.stop(node)?;
         }
         self.check_history()
@@ -83,7 +84,7 @@ impl World {
                 Ok(scratch) => scratch,
                 Err(error) => return broken(Rule::ComesBack, error.to_string()),
             };
-            if scratch.recovered.end != seat.truth.end()
+            if !seat.truth.goes_on_at(scratch.recovered.end)
                 || scratch.streams_count() != seat.truth.streams().count() as u64
             {
                 return broken(Rule::ComesBack, "what is on the disk at the end is not all of it");

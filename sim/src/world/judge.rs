@@ -59,6 +59,8 @@ struct Before {
     told_tail: u64,
     /// The durable tail.
     tail: u64,
+    /// Records below were gone.
+    trim_point: u64,
     /// How many tokens and configurations it had had.
     tokens: u64,
     configs: u64,
@@ -106,6 +108,11 @@ impl Pending {
         self.before.is_some_and(|b| b.id == id)
     }
 
+    /// The stream that had the name when it was sent.
+    pub(super) fn incarnation(&self) -> Option<StreamId> {
+        self.before.map(|before| before.id)
+    }
+
     /// What of existence it may change.
     fn asks(&self) -> Option<Ask> {
         if self.asked == Asked::DeleteStream { Some(Ask::Delete) } else { self.creates.then_some(Ask::Create) }
@@ -126,6 +133,7 @@ impl World {
                 id,
                 told_tail: truth.told_tail,
                 tail: truth.tail.seq_num,
+                trim_point: truth.trim_point,
                 tokens: truth.token.count(),
                 configs: truth.config.count(),
             });
@@ -154,6 +162,7 @@ impl World {
             self.carry(node, shard, effect)?;
         }
         self.note(node, shard, "follow cancelled", [token, 0, 0]);
+        self.check_closed(node, shard, token)?;
         if let Some(pending) = self.pending.remove(&token) {
             self.record_loss(token);
             self.clients[pending.client].waiting.retain(|t| *t != token);
@@ -278,6 +287,10 @@ impl World {
             return broken(Rule::AckedIsDurable, what);
         }
         self.counts.acks += 1;
+        if sent.lone_command.is_none() {
+            self.nodes[node].seats[usize::from(pending.shard.0)].promises.roomy_us = None;
+            self.check_index_had_room(node, pending.shard, appended.times.admitted_us)?;
+        }
         if sent.match_seq_num.is_some() {
             self.coverage.point(Point::ConditionAck);
         }
@@ -358,6 +371,12 @@ impl World {
                     return broken(Rule::Dense, format!("stream `{}`: a read skips to {seq_num}", named.stream));
                 }
                 check_record(stream, record.position, &record)?;
+                if limits.until.is_some_and(|until| until != u64::MAX && record.position.timestamp >= until) {
+                    return broken(
+                        Rule::ReadContents,
+                        format!("stream `{}`: {seq_num} is not before `until`", named.stream),
+                    );
+                }
                 next = Some(seq_num + 1);
                 in_batch += 1;
                 count += 1;
@@ -375,6 +394,12 @@ impl World {
         check_limits(&named.stream, limits, (count, metered))?;
         let floor = pending.before.filter(|b| b.id == read.stream).map_or(0, |b| b.told_tail);
         check_start(stream, start, first, (floor, read.tail.seq_num))?;
+        let trim_point = pending.before.filter(|b| b.id == read.stream).map_or(0, |b| b.trim_point);
+        if first.is_some_and(|first| first < trim_point) {
+            let what =
+                format!("stream `{}`: {first:?} is read, all below {trim_point} was trimmed before", named.stream);
+            return broken(Rule::ReadContents, what);
+        }
         if first.is_some_and(|first| first > 0 && first == stream.trim_point && start == ReadStart::SeqNum(0)) {
             self.coverage.point(Point::TrimmedRead);
         }
@@ -448,7 +473,7 @@ impl World {
             Unavailable::LogFull => {
                 self.coverage.point(Point::LogFull);
                 self.pressure = self.pressure.max(8);
-                Ok(())
+                self.check_full(0, pending.shard)
             }
             Unavailable::Busy { .. } => {
                 self.coverage.point(Point::Busy);
