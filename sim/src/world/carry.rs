@@ -4,7 +4,7 @@ use engine::event::{BasinChange, CheckpointPart, Effect, Event, Op, Request, Sha
 use engine::log::{BLOCK_BYTES, Lsn, SegmentNo};
 use model::ShardId;
 
-use super::{What, World};
+use super::{Repeat, What, World};
 use crate::coverage::{Fault, Point};
 use crate::disk::{Work, WorkId};
 use crate::node::CheckpointPhase;
@@ -303,7 +303,7 @@ impl World {
         }
         let is_rare_moment = seat.disk.writes_count() > 1;
         if is_rare_moment {
-            self.haunt(node);
+            self.haunt(node, 6);
         }
         self.soon(after_us, node, What::DiskEnd(shard, id));
     }
@@ -322,8 +322,17 @@ impl World {
                 let seat = &mut self.nodes[node].seats[at];
                 seat.rots.retain(|rot| rot.segment != segment || rot.offset < start || rot.offset >= end);
                 seat.unheard += 1;
+                let is_rare_moment = seat.disk.writes_count() > 0;
                 self.look(node, shard)?;
                 self.give(node, shard, Event::ExtentDurable { lsn });
+                if is_rare_moment {
+                    self.haunt(node, 6);
+                }
+                // One extent durable and not heard of, another on its way: the shortest of moments to die in.
+                if is_rare_moment && self.swarm.faults.contains_key(&Fault::Kill) && self.rng.one_in(5) {
+                    let after_us = self.rng.below(20);
+                    self.soon(after_us, node, What::Mishap(Fault::Kill, Repeat::No));
+                }
             }
             Work::Read { id, .. } => self.give(node, shard, Event::LogRead { id, result: Ok(read) }),
             Work::Prepare { segment, .. } => self.give(node, shard, Event::SegmentReady { segment }),

@@ -179,10 +179,10 @@ impl World {
         // Those are written and read only.
         let dice = self.rng.below(if self.is_witness(place) { 850 } else { 1000 });
         match dice {
-            0..560 => self.append(client, place, target, None),
-            560..590 => self.fence(client, place, target),
-            590..630 => self.trim(client, place, target),
-            630..780 => self.read(client, target),
+            0..630 => self.append(client, place, target, None),
+            630..660 => self.fence(client, place, target),
+            660..700 => self.trim(client, place, target),
+            700..780 => self.read(client, target),
             780..850 => {
                 let create = self.rng.one_in(8).then(|| self.spec());
                 self.ask(client, Op::CheckTail { target, create }, Some(place), Asked::CheckTail);

@@ -71,7 +71,7 @@ impl World {
     pub(super) fn restart(&mut self, node: usize) -> Result<(), Violation> {
         self.nodes[node].is_up = true;
         self.counts.lives += 1;
-        self.haunt(node);
+        self.haunt(node, 3);
         for at in 0..self.nodes[node].seats.len() {
             let shard = ShardId(u16::try_from(at).expect("few shards"));
             let had_checkpoint = self.nodes[node].seats[at].disk.checkpoint().is_some();
@@ -97,14 +97,16 @@ impl World {
     }
 
     /// Trouble at a moment that is rare and short: the first of a life, or when several extents are under way.
-    pub(super) fn haunt(&mut self, node: usize) {
+    pub(super) fn haunt(&mut self, node: usize, one_in: u64) {
         let faults: Vec<Fault> = self.swarm.faults.keys().copied().filter(|f| !f.goes_with_a_crash()).collect();
-        if faults.is_empty() || !self.rng.one_in(6) || self.faults_stopped {
+        if faults.is_empty() || !self.rng.one_in(one_in) || self.faults_stopped {
             return;
         }
         let visitor = self.swarm.clients_count;
         self.soon(1, node, What::Act(visitor));
-        let fault = self.rng.pick(&faults);
+        // Making a segment at such a moment is rarer still, so its failure is tried more often.
+        let no_space = faults.contains(&Fault::NoSpaceSegment) && self.rng.one_in(5);
+        let fault = if no_space { Fault::NoSpaceSegment } else { self.rng.pick(&faults) };
         let after_us = self.rng.below(250);
         self.soon(after_us, node, What::Mishap(fault, Repeat::No));
     }
