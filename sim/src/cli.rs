@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -44,6 +46,9 @@ pub struct SimArgs {
     /// Run what the lines of this file say: seed, minutes, faults
     #[arg(long, value_name = "FILE", conflicts_with_all = ["seed", "seeds"])]
     pub list: Option<PathBuf>,
+    /// Seeds at a time, each on a thread of its own
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub jobs: usize,
     /// Run each seed twice and compare
     #[arg(long)]
     pub twice: bool,
@@ -75,8 +80,7 @@ fn run_all(args: &SimArgs) -> Result<ExitCode, String> {
     let Some(faults) = faults_of(&args.faults)? else { return Ok(ExitCode::SUCCESS) };
     catch_panics();
     let started = Instant::now();
-    let mut total = Total::default();
-    let mut plans: Box<dyn Iterator<Item = Plan>> = match &args.list {
+    let plans: Box<dyn Iterator<Item = Plan> + Send> = match &args.list {
         Some(path) => Box::new(plans_in(path)?.into_iter()),
         None => {
             let seed = args.seed.unwrap_or(1);
@@ -85,27 +89,40 @@ fn run_all(args: &SimArgs) -> Result<ExitCode, String> {
             Box::new((from..to).map(move |seed| Plan { seed, minutes, faults: faults.clone() }))
         }
     };
-    while args.within.is_none_or(|within| started.elapsed() < Duration::from_secs(within)) {
-        let Some(plan) = plans.next() else { break };
-        if !run_one(args, &plan, &mut total)? {
-            total.print(started.elapsed());
-            return Ok(ExitCode::FAILURE);
+    let (plans, total) = (Mutex::new(plans), Mutex::new(Total::default()));
+    let is_over = AtomicBool::new(false);
+    let work = || -> Result<(), String> {
+        while args.within.is_none_or(|within| started.elapsed() < Duration::from_secs(within)) {
+            let next = plans.lock().expect("no plan panics").next();
+            let Some(plan) = next.filter(|_| !is_over.load(Ordering::Relaxed)) else { break };
+            if !run_one(args, &plan, &total)? {
+                is_over.store(true, Ordering::Relaxed);
+            }
         }
-    }
-    total.print(started.elapsed());
+        Ok(())
+    };
+    // A run is one thread; several runs are as many.
+    let results: Vec<Result<(), String>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..args.jobs.max(1)).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().map(|thread| thread.join().expect("panics of a run are caught")).collect()
+    });
+    results.into_iter().collect::<Result<(), String>>()?;
+    let total = total.into_inner().expect("no run panics under it");
+    total.print(started.elapsed(), args.jobs.max(1));
     let is_short = args.need_coverage && !total.coverage.summary().2.is_empty();
-    Ok(if is_short { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    let has_failed = is_over.into_inner() || is_short;
+    Ok(if has_failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// Runs one plan; false when it broke a rule, or was not the same twice.
-fn run_one(args: &SimArgs, plan: &Plan, total: &mut Total) -> Result<bool, String> {
+fn run_one(args: &SimArgs, plan: &Plan, total: &Mutex<Total>) -> Result<bool, String> {
     let file_error = |path: &Path, error: io::Error| format!("write {}: {error}", path.display());
     let sink = match &args.trace {
         None => None,
         Some(path) => Some(sink_into(File::create(path).map_err(|error| file_error(path, error))?)),
     };
     let outcome = run(plan, sink);
-    total.add(&outcome);
+    total.lock().expect("no run panics under it").add(&outcome);
     if let Some(path) = &args.history {
         export(&outcome, path).map_err(|error| file_error(path, error))?;
     }
@@ -210,14 +227,14 @@ impl Total {
         self.counts.lives += lives;
     }
 
-    fn print(&self, took: Duration) {
+    fn print(&self, took: Duration, jobs: usize) {
         let hours = self.simulated_us as f64 / 3.6e9;
         let seconds = took.as_secs_f64().max(0.001);
         println!(
-            "{} seeds, {hours:.1} simulated hours in {seconds:.1} s: {:.2} hours a second, {:.0} times real time",
+            "{} seeds, {hours:.1} simulated hours in {seconds:.1} s on {jobs} threads: {:.2} hours a second, {:.0} times real time each",
             self.seeds,
             hours / seconds,
-            hours * 3600.0 / seconds
+            hours * 3600.0 / seconds / jobs as f64
         );
         let Counts { operations, acks, events, lives } = self.counts;
         println!("{operations} operations, {acks} appends acknowledged, {events} events, {lives} lives");
