@@ -31,6 +31,9 @@ pub struct SimArgs {
     /// Simulated minutes of each seed, before its faults stop
     #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     pub minutes: u64,
+    /// How busy clients are, in percent; fewer requests leave more time for faults
+    #[arg(long, value_name = "PERCENT", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub load: u64,
     /// Only these faults, by comma; `none`; or `list` to see their names
     #[arg(long, value_name = "LIST", default_value = "all")]
     pub faults: String,
@@ -85,8 +88,8 @@ fn run_all(args: &SimArgs) -> Result<ExitCode, String> {
         None => {
             let seed = args.seed.unwrap_or(1);
             let (from, to) = args.seeds.unwrap_or((seed, seed + 1));
-            let minutes = args.minutes;
-            Box::new((from..to).map(move |seed| Plan { seed, minutes, faults: faults.clone() }))
+            let (minutes, load_percent) = (args.minutes, args.load);
+            Box::new((from..to).map(move |seed| Plan { seed, minutes, faults: faults.clone(), load_percent }))
         }
     };
     let (plans, total) = (Mutex::new(plans), Mutex::new(Total::default()));
@@ -140,8 +143,8 @@ fn run_one(args: &SimArgs, plan: &Plan, total: &Mutex<Total>) -> Result<bool, St
         last.iter().for_each(|entry| println!("  {entry}"));
         let faults = names_of(&plan.faults);
         println!(
-            "\nto see it again:\n  millrace sim --seed {} --minutes {} --faults {faults}\n",
-            plan.seed, plan.minutes
+            "\nto see it again:\n  millrace sim --seed {} --minutes {} --load {} --faults {faults}\n",
+            plan.seed, plan.minutes, plan.load_percent
         );
         return Ok(false);
     }
@@ -160,7 +163,9 @@ fn plans_in(path: &Path) -> Result<Vec<Plan>, String> {
         let mut number_of = || words.next().and_then(|word| word.parse().ok());
         let (seed, minutes) = (number_of(), number_of());
         match (seed, minutes, words.next().map(faults_of)) {
-            (Some(seed), Some(minutes), Some(Ok(Some(faults)))) => Ok(Plan { seed, minutes, faults }),
+            (Some(seed), Some(minutes), Some(Ok(Some(faults)))) => {
+                Ok(Plan { seed, minutes, faults, load_percent: 100 })
+            }
             _ => Err(format!("{}:{number}: not `seed minutes faults`: {line}", path.display())),
         }
     };

@@ -112,7 +112,7 @@ impl Bench {
 
     fn run(&self, seed: u64, mutation: Option<Mutation>) -> Outcome {
         choose(mutation);
-        let outcome = run(&Plan { seed, minutes: self.minutes, faults: Fault::ALL.to_vec() }, None);
+        let outcome = run(&Plan { seed, minutes: self.minutes, faults: Fault::ALL.to_vec(), load_percent: 100 }, None);
         choose(None);
         outcome
     }

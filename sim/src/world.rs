@@ -30,6 +30,7 @@ use crate::disk::WorkId;
 use crate::history::{History, OpId};
 use crate::node::Node;
 use crate::rng::Rng;
+use crate::run::Plan;
 use crate::swarm::Swarm;
 use crate::trace::{Entry, Trace};
 use crate::violation::Violation;
@@ -144,11 +145,12 @@ pub struct World {
 }
 
 impl World {
-    /// The world of a seed, for so long.
+    /// The world of a plan.
     #[must_use]
-    pub fn new(seed: u64, minutes: u64, wanted: &[Fault], trace: Trace) -> Self {
-        let mut rng = Rng::new(seed);
-        let swarm = Swarm::new(&mut rng, wanted);
+    pub fn new(plan: &Plan, trace: Trace) -> Self {
+        let mut rng = Rng::new(plan.seed);
+        let mut swarm = Swarm::new(&mut rng, &plan.faults);
+        swarm.think_us = swarm.think_us * 100 / plan.load_percent;
         // One more, for the streams whose history is kept.
         let basins = (0..=swarm.basins_count).map(|n| name(&format!("basin-{n:04}"))).collect();
         let streams = (0..swarm.streams_count).map(|n| stream_name(&format!("s{n}"))).collect();
@@ -159,7 +161,7 @@ impl World {
         let mut world = Self {
             rng,
             now_us: 0,
-            end_us: minutes * 60_000_000,
+            end_us: plan.minutes * 60_000_000,
             queue: BinaryHeap::new(),
             order: 0,
             nodes,
