@@ -13,7 +13,7 @@ use clap::Args;
 use crate::coverage::{Coverage, Fault};
 use crate::history::write_jsonl;
 use crate::run::{Outcome, Plan, catch_panics, run};
-use crate::trace::Entry;
+use crate::trace::Sink;
 use crate::world::Counts;
 
 /// Settings of `millrace sim`.
@@ -188,7 +188,7 @@ fn export(outcome: &Outcome, path: &Path) -> io::Result<()> {
     file.flush()
 }
 
-fn sink_into(file: File) -> Box<dyn FnMut(&Entry)> {
+fn sink_into(file: File) -> Sink {
     let mut file = BufWriter::new(file);
     // A trace that cannot be written is of no use; the run goes on without it and the file is short.
     Box::new(move |entry| drop(writeln!(file, "{entry}")))

@@ -23,7 +23,7 @@ pub use coverage::{Coverage, Fault, Phase, Point};
 #[cfg(feature = "mutations")]
 pub use mutants::{MutantArgs, mutants_command};
 pub use run::{Outcome, Plan, catch_panics, run};
-pub use trace::{Entry, Trace};
+pub use trace::{Entry, Sink, Trace};
 pub use violation::{Rule, Violation};
 pub use world::{Counts, World};
 

@@ -5,7 +5,7 @@ use std::panic::{self, AssertUnwindSafe};
 
 use crate::coverage::{Coverage, Fault};
 use crate::history::History;
-use crate::trace::{Entry, Trace};
+use crate::trace::{Entry, Sink, Trace};
 use crate::violation::{Rule, Violation};
 use crate::world::{Counts, World};
 
@@ -63,7 +63,7 @@ pub fn catch_panics() {
 
 /// Runs a plan; `sink` gets every entry of the trace.
 #[must_use]
-pub fn run(plan: &Plan, sink: Option<Box<dyn FnMut(&Entry)>>) -> Outcome {
+pub fn run(plan: &Plan, sink: Option<Sink>) -> Outcome {
     PANIC.with(|panic| *panic.borrow_mut() = Some("a panic without a message".to_owned()));
     let mut world = World::new(plan, Trace::new(sink));
     let lived = panic::catch_unwind(AssertUnwindSafe(|| world.run()));

@@ -6,6 +6,7 @@
 //! witness.rs  what clients write down themselves
 //! finish.rs   faults end, all works again, everything is read from the disk alone
 //! ```
+#![allow(clippy::wildcard_enum_match_arm, reason = "rules look for a few kinds of answers, faults and work among many")]
 
 mod carry;
 mod clients;
@@ -155,7 +156,7 @@ impl World {
         let basins = (0..=swarm.basins_count).map(|n| name(&format!("basin-{n:04}"))).collect();
         let streams = (0..swarm.streams_count).map(|n| stream_name(&format!("s{n}"))).collect();
         let known = vec![Known::default(); (swarm.basins_count + 1) * swarm.streams_count];
-        let clients: Vec<Client> = (0..swarm.clients_count).map(|at| Client::new(at)).collect();
+        let clients: Vec<Client> = (0..swarm.clients_count).map(Client::new).collect();
         let clients = clients.into_iter().chain([Client::visitor()]).collect();
         let nodes = vec![Node::new(&swarm)];
         let mut world = Self {
@@ -277,12 +278,6 @@ impl World {
     #[must_use]
     pub const fn simulated_us(&self) -> u64 {
         self.now_us
-    }
-
-    /// How the run is set up.
-    #[must_use]
-    pub const fn swarm(&self) -> &Swarm {
-        &self.swarm
     }
 }
 
