@@ -23,9 +23,10 @@ use crate::shard::stage::Stage;
 use crate::shard::state::{Group, Indexing, Phase, State};
 use crate::shard::timer::Timer;
 use crate::shard::{Recovered, RecoveryError, Shard, ShardConfig, ShardStats, segment_header};
-use crate::stream::catalog::Catalog;
+use crate::stream::catalog::{Catalog, generation_of};
 use crate::stream::index::ENTRY_BYTES;
 use crate::stream::op::{BatchOp, ControlOp};
+use crate::stream::state::Stream;
 
 /// A group while its log is replayed.
 struct Replayed {
@@ -130,6 +131,21 @@ impl Shard {
     }
 }
 
+/// Adds a row of a checkpoint. Rows are of different ages: a stream that was purged after its row was written may have given
+/// its name to one whose row came later. Then only the later one is there.
+fn insert_row(catalog: &mut Catalog, stream: Stream) {
+    match catalog.find(stream.basin, &stream.name) {
+        Some(holder) if generation_of(holder) > generation_of(stream.id) => {}
+        Some(holder) => {
+            catalog.remove(holder);
+            catalog.insert(stream);
+        }
+        None => {
+            catalog.insert(stream);
+        }
+    }
+}
+
 const fn first_extent(geometry: Geometry) -> LogEnd {
     LogEnd { end: geometry.start(SegmentNo(1)), prev_lsn: Lsn(0), prev_header_crc: 0, epoch: 0 }
 }
@@ -215,7 +231,7 @@ impl Replayer {
             // Until recovery ends, `touched` says how current the row is.
             stream.touched = applied_index;
             if let Some(at) = replayer.group(group) {
-                replayer.groups[at].catalog.insert(stream);
+                insert_row(&mut replayer.groups[at].catalog, stream);
             }
         }
         for (info, request_key) in loaded.basins {
@@ -342,6 +358,8 @@ impl Replayer {
                 }
                 applies
             }
+            // Its name was given to a later stream, whose row was written after this one was gone.
+            None if self.is_superseded(group, id, op) => false,
             // The place is free, or was given to a later stream before its row was written.
             None if creates => true,
             Some(_) | None if index <= replayed.end_index && !Mutation::GoneStreamRefused.is_on() => false,
@@ -353,6 +371,13 @@ impl Replayer {
                 false
             }
         }
+    }
+
+    /// Whether a creation is of a name that a later stream has by now.
+    fn is_superseded(&self, group: usize, id: StreamId, op: &Replay) -> bool {
+        let Replay::Control(ControlOp::CreateStream { basin, name, .. }) = op else { return false };
+        let holder = self.groups[group].catalog.find(*basin, name);
+        holder.is_some_and(|holder| generation_of(holder) > generation_of(id))
     }
 
     /// Cuts the log before the damage if the settings accept that, else refuses.
@@ -494,3 +519,76 @@ const ONLY_WAY_OUT: &str =
 const REPLAY_WINDOW_BYTES: u32 = 256 << 10;
 /// Extents that lie behind a cut must never be taken for a continuation, whatever epoch they have.
 const EPOCHS_BEHIND_DAMAGE: u32 = 1000;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use model::{BasinId, StreamName};
+
+    use super::*;
+    use crate::shard::rig::config;
+
+    fn stream(generation: u64, place: u64, name: &str) -> Stream {
+        let id = StreamId(generation << 32 | place);
+        Stream::new(id, BasinId(1), StreamName::try_from(name).expect("valid"), Arc::default(), 0)
+    }
+
+    fn replayer(rows: Vec<(u64, Stream)>) -> Replayer {
+        let streams = rows.into_iter().map(|(index, stream)| (GroupId(1), index, stream)).collect();
+        let row = GroupRow {
+            id: GroupId(1),
+            applied_index: 100,
+            applied_term: 1,
+            hard_state: HardState::default(),
+            generation: 9,
+            dropped: vec![],
+            end_index: 200,
+        };
+        let loaded = Loaded {
+            replay: first_extent(Geometry { segment_bytes: 8 << 20 }),
+            durable_lsn: Lsn(0),
+            groups: vec![row],
+            streams,
+            basins: vec![],
+            basins_index: 0,
+            last_basin_id: 1,
+        };
+        Replayer::new(&config(), Geometry { segment_bytes: 8 << 20 }, Some(loaded))
+    }
+
+    fn holder(replayer: &Replayer, name: &str) -> Option<u64> {
+        let at = replayer.group(GroupId(1)).expect("ours");
+        let id = replayer.groups[at].catalog.find(BasinId(1), &StreamName::try_from(name).expect("valid"))?;
+        Some(id.0 >> 32)
+    }
+
+    #[test]
+    fn of_two_rows_with_one_name_the_later_stream_is_there() {
+        for rows in [
+            [(100, stream(3, 5, "a")), (150, stream(7, 900, "a"))],
+            [(150, stream(7, 2, "a")), (160, stream(3, 5, "a"))],
+        ] {
+            assert_eq!(holder(&replayer(rows.into()), "a"), Some(7));
+        }
+    }
+
+    #[test]
+    fn a_creation_whose_name_a_later_row_has_is_passed_over_with_all_that_follows() {
+        let mut replayer = replayer(vec![(150, stream(7, 900, "a"))]);
+        let at = replayer.group(GroupId(1)).expect("ours");
+        let gone = stream(4, 5, "a");
+        let create = ControlOp::CreateStream {
+            id: gone.id,
+            basin: gone.basin,
+            name: gone.name.clone(),
+            config: Arc::default(),
+            cipher: None,
+            created_ms: 0,
+            request_key: None,
+        };
+        replayer.apply(at, 110, Lsn(1), Replay::Control(create));
+        replayer.apply(at, 120, Lsn(2), Replay::Control(ControlOp::PurgeStream { id: gone.id }));
+        assert_eq!((holder(&replayer, "a"), replayer.contradiction), (Some(7), None));
+    }
+}

@@ -35,7 +35,8 @@ const fn slot_of(id: StreamId) -> u32 {
     (id.0 & 0xffff_ffff) as u32
 }
 
-const fn generation_of(id: StreamId) -> u32 {
+/// Which creation of its group made the stream: a later one has a greater number.
+pub(crate) const fn generation_of(id: StreamId) -> u32 {
     (id.0 >> 32) as u32
 }
 
