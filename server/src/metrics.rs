@@ -210,7 +210,7 @@ impl Page {
 
     fn shards(&mut self, shards: &[ShardStats]) {
         type Get = fn(&ShardStats) -> u64;
-        let rows: [(&str, &str, Get); 16] = [
+        let rows: [(&str, &str, Get); 17] = [
             ("streams", "gauge", |s| s.streams_count),
             ("readers", "gauge", |s| s.readers_count),
             ("appends_total", "counter", |s| s.appends_total),

@@ -10,7 +10,7 @@ use crate::violation::{Rule, Violation, broken};
 
 /// One append on its way.
 #[derive(Debug, Clone)]
-pub struct Sent {
+pub(crate) struct Sent {
     /// Records in the batch.
     pub records_count: u32,
     /// The one command of a batch that has nothing else in it, so no body that tells whose it is.
@@ -31,7 +31,7 @@ pub struct Sent {
 
 /// All appends that may still be found in a log, and sessions.
 #[derive(Debug, Default)]
-pub struct Attempts {
+pub(crate) struct Attempts {
     sent: BTreeMap<Attempt, Sent>,
     sessions: BTreeMap<SessionId, Progress>,
 }
@@ -47,7 +47,7 @@ struct Progress {
 
 impl Attempts {
     /// An append leaves its client.
-    pub fn send(&mut self, attempt: Attempt, sent: Sent) {
+    pub(crate) fn send(&mut self, attempt: Attempt, sent: Sent) {
         if let Some((session, _)) = sent.session {
             self.sessions.entry(session).or_default();
         }
@@ -56,13 +56,13 @@ impl Attempts {
 
     /// An append that is not settled.
     #[must_use]
-    pub fn get(&self, attempt: Attempt) -> Option<&Sent> {
+    pub(crate) fn get(&self, attempt: Attempt) -> Option<&Sent> {
         self.sent.get(&attempt)
     }
 
     /// The append whose batch is only this command, on this stream.
     #[must_use]
-    pub fn of_command(&self, basin: BasinId, stream: &StreamName, command: &Command) -> Option<Attempt> {
+    pub(crate) fn of_command(&self, basin: BasinId, stream: &StreamName, command: &Command) -> Option<Attempt> {
         let is_it = |s: &Sent| {
             s.found.is_none() && s.basin == basin && s.stream == *stream && s.lone_command.as_ref() == Some(command)
         };
@@ -70,7 +70,7 @@ impl Attempts {
     }
 
     /// The batch was found in a log.
-    pub fn found(&mut self, attempt: Attempt, stream: StreamId, first: u64) -> Result<(), Violation> {
+    pub(crate) fn found(&mut self, attempt: Attempt, stream: StreamId, first: u64) -> Result<(), Violation> {
         let Some(sent) = self.sent.get_mut(&attempt) else {
             return broken(
                 Rule::SentOnce,
@@ -94,12 +94,12 @@ impl Attempts {
     }
 
     /// It was answered: nothing more may be found of it.
-    pub fn settle(&mut self, attempt: Attempt) -> Option<Sent> {
+    pub(crate) fn settle(&mut self, attempt: Attempt) -> Option<Sent> {
         self.sent.remove(&attempt)
     }
 
     /// It was refused, for this reason or that.
-    pub fn refuse(&mut self, attempt: Attempt) -> Option<Sent> {
+    pub(crate) fn refuse(&mut self, attempt: Attempt) -> Option<Sent> {
         let sent = self.sent.remove(&attempt)?;
         if let Some((session, place)) = sent.session {
             let failed = self.sessions.entry(session).or_default().failed.get_or_insert(place);
@@ -110,7 +110,7 @@ impl Attempts {
 
     /// The node has died and come back, and all that it left was looked at: what was not found never will be. Returns
     /// how many were found and how many were not.
-    pub fn forget(&mut self, lost: impl IntoIterator<Item = Attempt>) -> (u64, u64) {
+    pub(crate) fn forget(&mut self, lost: impl IntoIterator<Item = Attempt>) -> (u64, u64) {
         let (mut found, mut vanished) = (0, 0);
         for attempt in lost {
             match self.sent.remove(&attempt) {
@@ -120,10 +120,5 @@ impl Attempts {
             }
         }
         (found, vanished)
-    }
-
-    /// A session is over.
-    pub fn end_session(&mut self, session: SessionId) {
-        self.sessions.remove(&session);
     }
 }

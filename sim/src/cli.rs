@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -11,7 +13,7 @@ use clap::Args;
 use crate::coverage::{Coverage, Fault};
 use crate::history::write_jsonl;
 use crate::run::{Outcome, Plan, catch_panics, run};
-use crate::trace::Entry;
+use crate::trace::Sink;
 use crate::world::Counts;
 
 /// Settings of `millrace sim`.
@@ -29,6 +31,9 @@ pub struct SimArgs {
     /// Simulated minutes of each seed, before its faults stop
     #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     pub minutes: u64,
+    /// How busy clients are, in percent; fewer requests leave more time for faults
+    #[arg(long, value_name = "PERCENT", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub load: u64,
     /// Only these faults, by comma; `none`; or `list` to see their names
     #[arg(long, value_name = "LIST", default_value = "all")]
     pub faults: String,
@@ -44,6 +49,9 @@ pub struct SimArgs {
     /// Run what the lines of this file say: seed, minutes, faults
     #[arg(long, value_name = "FILE", conflicts_with_all = ["seed", "seeds"])]
     pub list: Option<PathBuf>,
+    /// Seeds at a time, each on a thread of its own
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub jobs: usize,
     /// Run each seed twice and compare
     #[arg(long)]
     pub twice: bool,
@@ -75,37 +83,49 @@ fn run_all(args: &SimArgs) -> Result<ExitCode, String> {
     let Some(faults) = faults_of(&args.faults)? else { return Ok(ExitCode::SUCCESS) };
     catch_panics();
     let started = Instant::now();
-    let mut total = Total::default();
-    let mut plans: Box<dyn Iterator<Item = Plan>> = match &args.list {
+    let plans: Box<dyn Iterator<Item = Plan> + Send> = match &args.list {
         Some(path) => Box::new(plans_in(path)?.into_iter()),
         None => {
             let seed = args.seed.unwrap_or(1);
             let (from, to) = args.seeds.unwrap_or((seed, seed + 1));
-            let minutes = args.minutes;
-            Box::new((from..to).map(move |seed| Plan { seed, minutes, faults: faults.clone() }))
+            let (minutes, load_percent) = (args.minutes, args.load);
+            Box::new((from..to).map(move |seed| Plan { seed, minutes, faults: faults.clone(), load_percent }))
         }
     };
-    while args.within.is_none_or(|within| started.elapsed() < Duration::from_secs(within)) {
-        let Some(plan) = plans.next() else { break };
-        if !run_one(args, &plan, &mut total)? {
-            total.print(started.elapsed());
-            return Ok(ExitCode::FAILURE);
+    let (plans, total) = (Mutex::new(plans), Mutex::new(Total::default()));
+    let is_over = AtomicBool::new(false);
+    let work = || -> Result<(), String> {
+        while args.within.is_none_or(|within| started.elapsed() < Duration::from_secs(within)) {
+            let next = plans.lock().expect("no plan panics").next();
+            let Some(plan) = next.filter(|_| !is_over.load(Ordering::Relaxed)) else { break };
+            if !run_one(args, &plan, &total)? {
+                is_over.store(true, Ordering::Relaxed);
+            }
         }
-    }
-    total.print(started.elapsed());
+        Ok(())
+    };
+    // A run is one thread; several runs are as many.
+    let results: Vec<Result<(), String>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..args.jobs.max(1)).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().map(|thread| thread.join().expect("panics of a run are caught")).collect()
+    });
+    results.into_iter().collect::<Result<(), String>>()?;
+    let total = total.into_inner().expect("no run panics under it");
+    total.print(started.elapsed(), args.jobs.max(1));
     let is_short = args.need_coverage && !total.coverage.summary().2.is_empty();
-    Ok(if is_short { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    let has_failed = is_over.into_inner() || is_short;
+    Ok(if has_failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 /// Runs one plan; false when it broke a rule, or was not the same twice.
-fn run_one(args: &SimArgs, plan: &Plan, total: &mut Total) -> Result<bool, String> {
+fn run_one(args: &SimArgs, plan: &Plan, total: &Mutex<Total>) -> Result<bool, String> {
     let file_error = |path: &Path, error: io::Error| format!("write {}: {error}", path.display());
     let sink = match &args.trace {
         None => None,
         Some(path) => Some(sink_into(File::create(path).map_err(|error| file_error(path, error))?)),
     };
     let outcome = run(plan, sink);
-    total.add(&outcome);
+    total.lock().expect("no run panics under it").add(&outcome);
     if let Some(path) = &args.history {
         export(&outcome, path).map_err(|error| file_error(path, error))?;
     }
@@ -123,8 +143,8 @@ fn run_one(args: &SimArgs, plan: &Plan, total: &mut Total) -> Result<bool, Strin
         last.iter().for_each(|entry| println!("  {entry}"));
         let faults = names_of(&plan.faults);
         println!(
-            "\nto see it again:\n  millrace sim --seed {} --minutes {} --faults {faults}\n",
-            plan.seed, plan.minutes
+            "\nto see it again:\n  millrace sim --seed {} --minutes {} --load {} --faults {faults}\n",
+            plan.seed, plan.minutes, plan.load_percent
         );
         return Ok(false);
     }
@@ -143,7 +163,9 @@ fn plans_in(path: &Path) -> Result<Vec<Plan>, String> {
         let mut number_of = || words.next().and_then(|word| word.parse().ok());
         let (seed, minutes) = (number_of(), number_of());
         match (seed, minutes, words.next().map(faults_of)) {
-            (Some(seed), Some(minutes), Some(Ok(Some(faults)))) => Ok(Plan { seed, minutes, faults }),
+            (Some(seed), Some(minutes), Some(Ok(Some(faults)))) => {
+                Ok(Plan { seed, minutes, faults, load_percent: 100 })
+            }
             _ => Err(format!("{}:{number}: not `seed minutes faults`: {line}", path.display())),
         }
     };
@@ -166,7 +188,7 @@ fn export(outcome: &Outcome, path: &Path) -> io::Result<()> {
     file.flush()
 }
 
-fn sink_into(file: File) -> Box<dyn FnMut(&Entry)> {
+fn sink_into(file: File) -> Sink {
     let mut file = BufWriter::new(file);
     // A trace that cannot be written is of no use; the run goes on without it and the file is short.
     Box::new(move |entry| drop(writeln!(file, "{entry}")))
@@ -210,14 +232,14 @@ impl Total {
         self.counts.lives += lives;
     }
 
-    fn print(&self, took: Duration) {
+    fn print(&self, took: Duration, jobs: usize) {
         let hours = self.simulated_us as f64 / 3.6e9;
         let seconds = took.as_secs_f64().max(0.001);
         println!(
-            "{} seeds, {hours:.1} simulated hours in {seconds:.1} s: {:.2} hours a second, {:.0} times real time",
+            "{} seeds, {hours:.1} simulated hours in {seconds:.1} s on {jobs} threads: {:.2} hours a second, {:.0} times real time each",
             self.seeds,
             hours / seconds,
-            hours * 3600.0 / seconds
+            hours * 3600.0 / seconds / jobs as f64
         );
         let Counts { operations, acks, events, lives } = self.counts;
         println!("{operations} operations, {acks} appends acknowledged, {events} events, {lives} lives");

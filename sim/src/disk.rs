@@ -11,7 +11,7 @@ use crate::rng::Rng;
 
 /// Names work that was given to the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct WorkId(pub u64);
+pub(crate) struct WorkId(pub u64);
 
 /// Names a file, whatever name it has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -19,7 +19,7 @@ struct FileId(u64);
 
 /// Work under way.
 #[derive(Debug, Clone)]
-pub enum Work {
+pub(crate) enum Work {
     /// An extent that is being written and synced.
     Write {
         /// Its place.
@@ -57,7 +57,7 @@ pub enum Work {
 
 /// What is on stable storage, and what is on its way there.
 #[derive(Debug, Default)]
-pub struct Disk {
+pub(crate) struct Disk {
     segment_bytes: usize,
     files: BTreeMap<FileId, Vec<u8>>,
     names: BTreeMap<SegmentNo, FileId>,
@@ -70,7 +70,7 @@ pub struct Disk {
 
 /// What a crash does with the sectors that were under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tear {
+pub(crate) enum Tear {
     /// Nothing arrived.
     Nothing,
     /// All arrived, though nobody was told.
@@ -85,18 +85,18 @@ pub enum Tear {
 
 impl Tear {
     /// All of them.
-    pub const ALL: [Self; 5] = [Self::Nothing, Self::Everything, Self::Some, Self::AllButOne, Self::WholeWrites];
+    pub(crate) const ALL: [Self; 5] = [Self::Nothing, Self::Everything, Self::Some, Self::AllButOne, Self::WholeWrites];
 }
 
 impl Disk {
     /// An empty disk for segments of this size.
     #[must_use]
-    pub fn new(segment_bytes: u64) -> Self {
+    pub(crate) fn new(segment_bytes: u64) -> Self {
         Self { segment_bytes: usize::try_from(segment_bytes).expect("segments fit memory"), ..Self::default() }
     }
 
     /// Takes work.
-    pub fn begin(&mut self, work: Work) -> WorkId {
+    pub(crate) fn begin(&mut self, work: Work) -> WorkId {
         self.last_id += 1;
         let file = match &work {
             Work::Write { segment, .. } | Work::Read { segment, .. } => self.names.get(segment).copied(),
@@ -108,23 +108,23 @@ impl Disk {
     }
 
     /// The work under way.
-    pub fn under_way(&self) -> impl Iterator<Item = &Work> {
+    pub(crate) fn under_way(&self) -> impl Iterator<Item = &Work> {
         self.work.values().map(|(work, _)| work)
     }
 
     /// The first work under way of this kind.
-    pub fn find_work(&self, is_it: impl Fn(&Work) -> bool) -> Option<WorkId> {
+    pub(crate) fn find_work(&self, is_it: impl Fn(&Work) -> bool) -> Option<WorkId> {
         self.work.iter().find(|(_, (work, _))| is_it(work)).map(|(id, _)| *id)
     }
 
     /// Extents under way.
     #[must_use]
-    pub fn writes_count(&self) -> usize {
+    pub(crate) fn writes_count(&self) -> usize {
         self.under_way().filter(|w| matches!(w, Work::Write { .. })).count()
     }
 
     /// Gives up work whose failure is told: nothing of it happens. A recycled file is lost with it, as with the driver.
-    pub fn fail(&mut self, id: WorkId) -> Option<Work> {
+    pub(crate) fn fail(&mut self, id: WorkId) -> Option<Work> {
         let (work, _) = self.work.remove(&id)?;
         match &work {
             Work::Prepare { recycled: Some(recycled), .. } => {
@@ -139,7 +139,7 @@ impl Disk {
     }
 
     /// Carries work out: from now on it is stable. A read returns its bytes.
-    pub fn finish(&mut self, id: WorkId) -> Option<(Work, Bytes)> {
+    pub(crate) fn finish(&mut self, id: WorkId) -> Option<(Work, Bytes)> {
         let (work, file) = self.work.remove(&id)?;
         let mut read = Bytes::new();
         match &work {
@@ -189,7 +189,7 @@ impl Disk {
 
     /// Power is lost, or the process is killed: what was under way arrives as `tear` and chance say. Returns how many
     /// sectors arrived, and how many did not.
-    pub fn crash(&mut self, tear: Tear, rng: &mut Rng) -> (u64, u64) {
+    pub(crate) fn crash(&mut self, tear: Tear, rng: &mut Rng) -> (u64, u64) {
         let (mut kept, mut lost) = (0, 0);
         for (_, (work, file)) in std::mem::take(&mut self.work) {
             match &work {
@@ -235,41 +235,35 @@ impl Disk {
 
     /// Whether a segment has a file.
     #[must_use]
-    pub fn has(&self, segment: SegmentNo) -> bool {
+    pub(crate) fn has(&self, segment: SegmentNo) -> bool {
         self.names.contains_key(&segment)
     }
 
-    /// Segments that have files.
-    #[must_use]
-    pub fn segments_count(&self) -> usize {
-        self.names.len()
-    }
-
     /// The bytes of a segment, to damage them.
-    pub fn bytes_mut(&mut self, segment: SegmentNo) -> Option<&mut [u8]> {
+    pub(crate) fn bytes_mut(&mut self, segment: SegmentNo) -> Option<&mut [u8]> {
         let file = self.names.get(&segment)?;
         self.files.get_mut(file).map(Vec::as_mut_slice)
     }
 
     /// The checkpoint in force, to damage it.
-    pub const fn checkpoint_mut(&mut self) -> &mut Option<Vec<u8>> {
+    pub(crate) const fn checkpoint_mut(&mut self) -> &mut Option<Vec<u8>> {
         &mut self.checkpoint
     }
 
     /// Takes the name of a segment away, as if its file were lost; returns what [`Disk::give_back`] wants.
-    pub fn hide(&mut self, segment: SegmentNo) -> Option<Hidden> {
+    pub(crate) fn hide(&mut self, segment: SegmentNo) -> Option<Hidden> {
         self.names.remove(&segment).map(|file| Hidden(segment, file))
     }
 
     /// Undoes [`Disk::hide`].
-    pub fn give_back(&mut self, Hidden(segment, file): Hidden) {
+    pub(crate) fn give_back(&mut self, Hidden(segment, file): Hidden) {
         self.names.insert(segment, file);
     }
 }
 
 /// A file without its name.
 #[derive(Debug)]
-pub struct Hidden(SegmentNo, FileId);
+pub(crate) struct Hidden(SegmentNo, FileId);
 
 impl LogImage for Disk {
     fn segments(&self) -> Vec<SegmentNo> {
@@ -286,7 +280,7 @@ impl LogImage for Disk {
 }
 
 /// What a device writes wholly or not at all.
-pub const SECTOR_BYTES: usize = 512;
+pub(crate) const SECTOR_BYTES: usize = 512;
 
 #[cfg(test)]
 mod tests {

@@ -23,7 +23,7 @@ pub use coverage::{Coverage, Fault, Phase, Point};
 #[cfg(feature = "mutations")]
 pub use mutants::{MutantArgs, mutants_command};
 pub use run::{Outcome, Plan, catch_panics, run};
-pub use trace::{Entry, Trace};
+pub use trace::{Entry, Sink, Trace};
 pub use violation::{Rule, Violation};
 pub use world::{Counts, World};
 
@@ -35,7 +35,7 @@ mod tests {
     #[test]
     fn the_same_seed_is_the_same_bytes() {
         for seed in [3, 4] {
-            let plan = Plan { seed, minutes: 1, faults: Fault::ALL.to_vec() };
+            let plan = Plan { seed, minutes: 1, faults: Fault::ALL.to_vec(), load_percent: 100 };
             let (once, again) = (run(&plan, None), run(&plan, None));
             assert!(once.violation.is_none(), "{:?}", once.violation);
             assert!(once.entries_count > 1000, "{}", once.entries_count);
@@ -45,7 +45,7 @@ mod tests {
 
     #[test]
     fn another_seed_is_another_run() {
-        let plan = |seed| Plan { seed, minutes: 1, faults: Vec::new() };
+        let plan = |seed| Plan { seed, minutes: 1, faults: Vec::new(), load_percent: 100 };
         assert_ne!(run(&plan(5), None).hash, run(&plan(6), None).hash);
     }
 }

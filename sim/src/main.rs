@@ -22,7 +22,7 @@ struct Cli {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     #[cfg(feature = "mutations")]
-    if let Some(code) = sim::mutants_command(&cli.mutants, cli.sim.within) {
+    if let Some(code) = sim::mutants_command(&sim::MutantArgs { jobs: cli.sim.jobs, ..cli.mutants }, cli.sim.within) {
         return code;
     }
     sim::run_command(&cli.sim)

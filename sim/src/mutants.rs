@@ -42,8 +42,8 @@ pub struct MutantArgs {
     /// Give up on a planted bug, as missed, after so many real seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 3_600)]
     pub seconds_max: u64,
-    /// Planted bugs tried at a time, each on a thread of its own
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    /// Planted bugs tried at a time: `--jobs` of the simulator
+    #[arg(skip = 1usize)]
     pub jobs: usize,
     /// Put the table between the two markers of this file
     #[arg(long, value_name = "FILE")]
@@ -112,7 +112,7 @@ impl Bench {
 
     fn run(&self, seed: u64, mutation: Option<Mutation>) -> Outcome {
         choose(mutation);
-        let outcome = run(&Plan { seed, minutes: self.minutes, faults: Fault::ALL.to_vec() }, None);
+        let outcome = run(&Plan { seed, minutes: self.minutes, faults: Fault::ALL.to_vec(), load_percent: 100 }, None);
         choose(None);
         outcome
     }

@@ -16,7 +16,7 @@ use crate::world::Promises;
 
 /// The clocks of a node.
 #[derive(Debug, Clone, Copy)]
-pub struct Clock {
+pub(crate) struct Clock {
     /// True time and monotonic time, when the rate last changed.
     anchor: (u64, u64),
     /// Parts per million that it goes too fast; negative is too slow.
@@ -38,7 +38,7 @@ impl Clock {
 
     /// What it shows.
     #[must_use]
-    pub fn now(&self, true_us: u64) -> Now {
+    pub(crate) fn now(&self, true_us: u64) -> Now {
         let mono_us = self.mono_us(true_us);
         let wall_ms = (EPOCH_MS + mono_us / 1000).saturating_add_signed(self.wall_offset_ms);
         Now { mono_us, wall_ms }
@@ -46,33 +46,33 @@ impl Clock {
 
     /// The true time at which it shows this.
     #[must_use]
-    pub fn true_us(&self, true_now_us: u64, mono_us: u64) -> u64 {
+    pub(crate) fn true_us(&self, true_now_us: u64, mono_us: u64) -> u64 {
         let left = i128::from(mono_us.saturating_sub(self.mono_us(true_now_us)));
         let left = left * 1_000_000 / (1_000_000 + i128::from(self.drift_ppm)) + 1;
         true_now_us + u64::try_from(left).expect("a wait is positive")
     }
 
     /// Goes at another rate from now on.
-    pub fn set_drift(&mut self, true_us: u64, drift_ppm: i64) {
+    pub(crate) fn set_drift(&mut self, true_us: u64, drift_ppm: i64) {
         self.anchor = (true_us, self.mono_us(true_us));
         self.drift_ppm = drift_ppm;
     }
 
     /// The wall clock jumps.
-    pub const fn jump(&mut self, ms: i64) {
+    pub(crate) const fn jump(&mut self, ms: i64) {
         self.wall_offset_ms += ms;
     }
 
     /// How far the wall clock is off.
     #[must_use]
-    pub const fn wall_offset_ms(&self) -> i64 {
+    pub(crate) const fn wall_offset_ms(&self) -> i64 {
         self.wall_offset_ms
     }
 }
 
 /// What a shard is waiting for beside extents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CheckpointPhase {
+pub(crate) enum CheckpointPhase {
     /// Nothing.
     None,
     /// The file is being begun.
@@ -85,7 +85,7 @@ pub enum CheckpointPhase {
 
 /// A bit that has flipped and will be put right.
 #[derive(Debug, Clone, Copy)]
-pub struct Rot {
+pub(crate) struct Rot {
     /// Where.
     pub segment: SegmentNo,
     /// Where in the file.
@@ -98,7 +98,7 @@ pub struct Rot {
 
 /// One shard of a node.
 #[derive(Debug)]
-pub struct Seat {
+pub(crate) struct Seat {
     /// Its settings.
     pub config: ShardConfig,
     /// The state machine; `None` while the node is down.
@@ -162,7 +162,7 @@ impl Seat {
     }
 
     /// Forgets what a process has in memory.
-    pub fn die(&mut self) {
+    pub(crate) fn die(&mut self) {
         self.shard = None;
         self.inbox.clear();
         self.is_called = false;
@@ -178,7 +178,7 @@ impl Seat {
 
     /// The phases the shard is in.
     #[must_use]
-    pub fn phases(&self) -> Vec<Phase> {
+    pub(crate) fn phases(&self) -> Vec<Phase> {
         let mut phases = Vec::with_capacity(4);
         match self.disk.writes_count() {
             0 => {}
@@ -209,7 +209,7 @@ impl Seat {
     }
 
     /// Notes a checkpoint part that was asked for.
-    pub const fn note_part(&mut self, part: &CheckpointPart) {
+    pub(crate) const fn note_part(&mut self, part: &CheckpointPart) {
         self.checkpoint = match part {
             CheckpointPart::Begin => CheckpointPhase::Begun,
             CheckpointPart::Bytes(_) => CheckpointPhase::Rows,
@@ -218,7 +218,7 @@ impl Seat {
     }
 
     /// Puts right what has rotted, the last first: the same bit may have flipped twice.
-    pub fn heal(&mut self) {
+    pub(crate) fn heal(&mut self) {
         for rot in std::mem::take(&mut self.rots).into_iter().rev() {
             if let Some(byte) = self.disk.bytes_mut(rot.segment).and_then(|bytes| bytes.get_mut(rot.offset))
                 && *byte == rot.value
@@ -231,7 +231,7 @@ impl Seat {
 
 /// A process and its machine.
 #[derive(Debug)]
-pub struct Node {
+pub(crate) struct Node {
     /// Its shards.
     pub seats: Vec<Seat>,
     /// Its clocks.
@@ -255,7 +255,7 @@ pub struct Node {
 impl Node {
     /// A node with empty disks.
     #[must_use]
-    pub fn new(swarm: &Swarm) -> Self {
+    pub(crate) fn new(swarm: &Swarm) -> Self {
         Self {
             seats: (0..swarm.placement.shards_count).map(|shard| Seat::new(swarm, ShardId(shard))).collect(),
             clock: Clock::new(),
@@ -270,7 +270,7 @@ impl Node {
     }
 
     /// What its clocks show.
-    pub fn now(&mut self, true_us: u64) -> Now {
+    pub(crate) fn now(&mut self, true_us: u64) -> Now {
         let now = self.clock.now(true_us);
         self.wall_ms_max = self.wall_ms_max.max(now.wall_ms);
         now

@@ -5,14 +5,14 @@ use model::Batch;
 use model::record::{BatchBuilder, Span};
 
 /// Names one attempt to append; never used twice in a run.
-pub type Attempt = u64;
+pub(crate) type Attempt = u64;
 
 /// Smallest body.
-pub const BODY_BYTES_MIN: usize = 16;
+pub(crate) const BODY_BYTES_MIN: usize = 16;
 
 /// A record to be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Part<'a> {
+pub(crate) enum Part<'a> {
     /// Data of this many bytes, at least [`BODY_BYTES_MIN`], with a client's timestamp perhaps.
     Data(usize, Option<u64>),
     /// A fence command.
@@ -26,7 +26,7 @@ pub enum Part<'a> {
 /// # Panics
 /// When it breaks a limit: the workload keeps to them.
 #[must_use]
-pub fn batch(attempt: Attempt, parts: &[Part<'_>], timestamp: Option<u64>) -> Batch {
+pub(crate) fn batch(attempt: Attempt, parts: &[Part<'_>], timestamp: Option<u64>) -> Batch {
     let mut raw = Vec::new();
     let mut spans = Vec::with_capacity(parts.len());
     for (place, part) in parts.iter().enumerate() {
@@ -78,7 +78,7 @@ const fn fill(attempt: Attempt, place: u32) -> u8 {
 
 /// Reads a body back: whose it is and its place in the batch; `None` when it is not what was made.
 #[must_use]
-pub fn whose(body: &[u8]) -> Option<(Attempt, u32)> {
+pub(crate) fn whose(body: &[u8]) -> Option<(Attempt, u32)> {
     let (attempt, rest) = body.split_first_chunk::<8>()?;
     let (place, rest) = rest.split_first_chunk::<4>()?;
     let (bytes, rest) = rest.split_first_chunk::<4>()?;

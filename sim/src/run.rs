@@ -5,7 +5,7 @@ use std::panic::{self, AssertUnwindSafe};
 
 use crate::coverage::{Coverage, Fault};
 use crate::history::History;
-use crate::trace::{Entry, Trace};
+use crate::trace::{Entry, Sink, Trace};
 use crate::violation::{Rule, Violation};
 use crate::world::{Counts, World};
 
@@ -18,6 +18,8 @@ pub struct Plan {
     pub minutes: u64,
     /// Faults that may happen.
     pub faults: Vec<Fault>,
+    /// How busy clients are, in percent of what the seed says.
+    pub load_percent: u64,
 }
 
 /// What came of a run.
@@ -61,9 +63,9 @@ pub fn catch_panics() {
 
 /// Runs a plan; `sink` gets every entry of the trace.
 #[must_use]
-pub fn run(plan: &Plan, sink: Option<Box<dyn FnMut(&Entry)>>) -> Outcome {
+pub fn run(plan: &Plan, sink: Option<Sink>) -> Outcome {
     PANIC.with(|panic| *panic.borrow_mut() = Some("a panic without a message".to_owned()));
-    let mut world = World::new(plan.seed, plan.minutes, &plan.faults, Trace::new(sink));
+    let mut world = World::new(plan, Trace::new(sink));
     let lived = panic::catch_unwind(AssertUnwindSafe(|| world.run()));
     let said = PANIC.with(|panic| panic.borrow_mut().take()).unwrap_or_default();
     let violation = match lived {

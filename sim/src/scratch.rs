@@ -9,7 +9,7 @@ use crate::disk::Disk;
 
 /// A recovered shard over an image.
 #[derive(Debug)]
-pub struct Scratch {
+pub(crate) struct Scratch {
     shard: Shard,
     /// What recovery said.
     pub recovered: Recovered,
@@ -22,19 +22,19 @@ impl Scratch {
     ///
     /// # Errors
     /// When the shard refuses.
-    pub fn recover(config: ShardConfig, disk: &Disk, now: Now) -> Result<Self, RecoveryError> {
+    pub(crate) fn recover(config: ShardConfig, disk: &Disk, now: Now) -> Result<Self, RecoveryError> {
         let (shard, recovered) = Shard::recover(config, disk)?;
         Ok(Self { shard, recovered, now, last_token: 0 })
     }
 
     /// Streams that exist.
     #[must_use]
-    pub fn streams_count(&self) -> u64 {
+    pub(crate) fn streams_count(&self) -> u64 {
         self.shard.stats().streams_count
     }
 
     /// Asks; `None` when the answer would wait for a write.
-    pub fn ask(&mut self, disk: &Disk, op: Op) -> Option<Reply> {
+    pub(crate) fn ask(&mut self, disk: &Disk, op: Op) -> Option<Reply> {
         self.last_token += 1;
         let reply_to = ReplyTo { front: 0, token: self.last_token };
         let mut effects = Effects::default();
@@ -64,7 +64,7 @@ impl Scratch {
     }
 
     /// Reads on from a number.
-    pub fn read(&mut self, disk: &Disk, target: Target, from: u64) -> Option<Reply> {
+    pub(crate) fn read(&mut self, disk: &Disk, target: Target, from: u64) -> Option<Reply> {
         let limits = ReadLimits { batches: 4, ..ReadLimits::default() };
         let start = ReadStart::SeqNum(from);
         self.ask(disk, Op::Read(Read { target, create: None, start, clamp: false, may_follow: true, limits }))
@@ -73,6 +73,6 @@ impl Scratch {
 
 /// Whether a read has seen all there is.
 #[must_use]
-pub const fn is_at_end(reply: &ReadReply) -> bool {
+pub(crate) const fn is_at_end(reply: &ReadReply) -> bool {
     reply.next_seq_num >= reply.tail.seq_num
 }

@@ -16,7 +16,7 @@ use crate::rng::Rng;
 
 /// How a run is set up.
 #[derive(Debug, Clone)]
-pub struct Swarm {
+pub(crate) struct Swarm {
     /// Shards of a node, and data groups.
     pub placement: Placement,
     /// See [`ShardConfig`].
@@ -68,7 +68,7 @@ pub struct Swarm {
 impl Swarm {
     /// The run of this seed. `wanted` are the faults to use; each seed uses some of them.
     #[must_use]
-    pub fn new(rng: &mut Rng, wanted: &[Fault]) -> Self {
+    pub(crate) fn new(rng: &mut Rng, wanted: &[Fault]) -> Self {
         let has_many_streams = rng.one_in(10);
         let shards_count = if has_many_streams { 1 } else { rng.pick(&[1, 1, 1, 2, 3]) };
         let groups_count = if has_many_streams { 1 } else { u32::from(shards_count) * rng.pick(&[1, 1, 2, 3]) };
@@ -113,7 +113,7 @@ impl Swarm {
 
     /// The settings of one shard.
     #[must_use]
-    pub const fn shard(&self, shard: ShardId) -> ShardConfig {
+    pub(crate) const fn shard(&self, shard: ShardId) -> ShardConfig {
         ShardConfig {
             shard,
             placement: self.placement,

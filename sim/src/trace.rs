@@ -25,12 +25,15 @@ impl fmt::Display for Entry {
     }
 }
 
+/// Gets every entry as it happens.
+pub type Sink = Box<dyn FnMut(&Entry)>;
+
 /// The trace of a run.
 pub struct Trace {
     hash: Xxh3,
     count: u64,
     last: VecDeque<Entry>,
-    sink: Option<Box<dyn FnMut(&Entry)>>,
+    sink: Option<Sink>,
 }
 
 impl fmt::Debug for Trace {
@@ -42,7 +45,7 @@ impl fmt::Debug for Trace {
 impl Trace {
     /// An empty trace. `sink` gets every entry.
     #[must_use]
-    pub fn new(sink: Option<Box<dyn FnMut(&Entry)>>) -> Self {
+    pub fn new(sink: Option<Sink>) -> Self {
         Self { hash: Xxh3::new(), count: 0, last: VecDeque::with_capacity(LAST_MAX), sink }
     }
 

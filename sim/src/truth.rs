@@ -20,11 +20,10 @@ use crate::disk::Disk;
 use crate::truth::basins::BasinsTruth;
 use crate::truth::chain::{Chain, Link};
 use crate::violation::{Rule, Violation, broken};
-pub use basins::BasinTruth;
-pub use chain::ExtentTruth;
-pub use group::{Ask, GroupTruth, NameTruth};
+pub(crate) use chain::ExtentTruth;
+pub(crate) use group::{Ask, GroupTruth};
+pub(crate) use stream::StreamTruth;
 pub(crate) use stream::seconds;
-pub use stream::{BatchTruth, StreamTruth};
 
 /// What holds while an extent is looked at.
 #[derive(Debug, Clone, Copy)]
@@ -39,7 +38,7 @@ pub(crate) struct Context {
 
 /// What a look at the disk found.
 #[derive(Debug, Default, Clone, Copy)]
-pub struct Found {
+pub(crate) struct Found {
     /// Extents that became part of the chain.
     pub extents_count: u64,
     /// Batches in them.
@@ -48,7 +47,7 @@ pub struct Found {
 
 /// The truth about one shard.
 #[derive(Debug)]
-pub struct Truth {
+pub(crate) struct Truth {
     chain: Chain,
     groups: BTreeMap<GroupId, GroupTruth>,
     /// Empty except on shard 0.
@@ -58,7 +57,7 @@ pub struct Truth {
 impl Truth {
     /// The truth about an empty log.
     #[must_use]
-    pub fn new(shard: ShardId, placement: Placement, segment_bytes: u64) -> Self {
+    pub(crate) fn new(shard: ShardId, placement: Placement, segment_bytes: u64) -> Self {
         let metadata = (shard == ShardId(0)).then_some(GroupId::METADATA);
         let ids = metadata.into_iter().chain(placement.groups_of(shard));
         Self {
@@ -69,7 +68,7 @@ impl Truth {
     }
 
     /// Looks at what is new on the disk.
-    pub fn look(
+    pub(crate) fn look(
         &mut self,
         disk: &Disk,
         now_us: u64,
@@ -117,60 +116,60 @@ impl Truth {
     }
 
     /// The shard begins another life.
-    pub fn begin_life(&mut self) {
+    pub(crate) fn begin_life(&mut self) {
         self.groups.values_mut().for_each(GroupTruth::begin_life);
     }
 
     /// Where the chain of synced extents ends.
     #[must_use]
-    pub const fn end(&self) -> Lsn {
+    pub(crate) const fn end(&self) -> Lsn {
         self.chain.end()
     }
 
     /// Whether the log goes on there: right behind the chain, or where the next segment begins. There it goes on when its
     /// first extent was in flight while a checkpoint was made, and is lost.
     #[must_use]
-    pub const fn goes_on_at(&self, lsn: Lsn) -> bool {
+    pub(crate) const fn goes_on_at(&self, lsn: Lsn) -> bool {
         let (end, geometry) = (self.end(), self.geometry());
         let last = geometry.segment(Lsn(end.0 - 1));
         lsn.0 == end.0 || lsn.0 == geometry.start(SegmentNo(last.0 + 1)).0
     }
 
     /// The extents not so long ago, oldest first.
-    pub fn extents(&self) -> impl Iterator<Item = &ExtentTruth> {
+    pub(crate) fn extents(&self) -> impl Iterator<Item = &ExtentTruth> {
         self.chain.extents()
     }
 
     /// The epoch of the last extent.
     #[must_use]
-    pub const fn epoch(&self) -> u32 {
+    pub(crate) const fn epoch(&self) -> u32 {
         self.chain.epoch()
     }
 
     /// How segments lie.
     #[must_use]
-    pub const fn geometry(&self) -> Geometry {
+    pub(crate) const fn geometry(&self) -> Geometry {
         self.chain.geometry()
     }
 
     /// A group of this shard.
     #[must_use]
-    pub fn group(&self, id: GroupId) -> Option<&GroupTruth> {
+    pub(crate) fn group(&self, id: GroupId) -> Option<&GroupTruth> {
         self.groups.get(&id)
     }
 
     /// A group of this shard, to note what was asked of it.
-    pub fn group_mut(&mut self, id: GroupId) -> Option<&mut GroupTruth> {
+    pub(crate) fn group_mut(&mut self, id: GroupId) -> Option<&mut GroupTruth> {
         self.groups.get_mut(&id)
     }
 
     /// All groups.
-    pub fn groups(&self) -> impl Iterator<Item = &GroupTruth> {
+    pub(crate) fn groups(&self) -> impl Iterator<Item = &GroupTruth> {
         self.groups.values()
     }
 
     /// All streams that exist, with their groups.
-    pub fn streams(&self) -> impl Iterator<Item = (GroupId, StreamId, &StreamTruth)> {
+    pub(crate) fn streams(&self) -> impl Iterator<Item = (GroupId, StreamId, &StreamTruth)> {
         self.groups.values().flat_map(|g| g.streams().map(|(id, stream)| (g.id(), *id, stream)))
     }
 }

@@ -6,6 +6,7 @@
 //! witness.rs  what clients write down themselves
 //! finish.rs   faults end, all works again, everything is read from the disk alone
 //! ```
+#![allow(clippy::wildcard_enum_match_arm, reason = "rules look for a few kinds of answers, faults and work among many")]
 
 mod carry;
 mod clients;
@@ -30,6 +31,7 @@ use crate::disk::WorkId;
 use crate::history::{History, OpId};
 use crate::node::Node;
 use crate::rng::Rng;
+use crate::run::Plan;
 use crate::swarm::Swarm;
 use crate::trace::{Entry, Trace};
 use crate::violation::Violation;
@@ -144,22 +146,23 @@ pub struct World {
 }
 
 impl World {
-    /// The world of a seed, for so long.
+    /// The world of a plan.
     #[must_use]
-    pub fn new(seed: u64, minutes: u64, wanted: &[Fault], trace: Trace) -> Self {
-        let mut rng = Rng::new(seed);
-        let swarm = Swarm::new(&mut rng, wanted);
+    pub fn new(plan: &Plan, trace: Trace) -> Self {
+        let mut rng = Rng::new(plan.seed);
+        let mut swarm = Swarm::new(&mut rng, &plan.faults);
+        swarm.think_us = swarm.think_us * 100 / plan.load_percent;
         // One more, for the streams whose history is kept.
         let basins = (0..=swarm.basins_count).map(|n| name(&format!("basin-{n:04}"))).collect();
         let streams = (0..swarm.streams_count).map(|n| stream_name(&format!("s{n}"))).collect();
         let known = vec![Known::default(); (swarm.basins_count + 1) * swarm.streams_count];
-        let clients: Vec<Client> = (0..swarm.clients_count).map(|at| Client::new(at)).collect();
+        let clients: Vec<Client> = (0..swarm.clients_count).map(Client::new).collect();
         let clients = clients.into_iter().chain([Client::visitor()]).collect();
         let nodes = vec![Node::new(&swarm)];
         let mut world = Self {
             rng,
             now_us: 0,
-            end_us: minutes * 60_000_000,
+            end_us: plan.minutes * 60_000_000,
             queue: BinaryHeap::new(),
             order: 0,
             nodes,
@@ -275,12 +278,6 @@ impl World {
     #[must_use]
     pub const fn simulated_us(&self) -> u64 {
         self.now_us
-    }
-
-    /// How the run is set up.
-    #[must_use]
-    pub const fn swarm(&self) -> &Swarm {
-        &self.swarm
     }
 }
 

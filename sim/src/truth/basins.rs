@@ -10,7 +10,7 @@ use crate::violation::{Rule, Violation, broken};
 
 /// One basin.
 #[derive(Debug, Clone)]
-pub struct BasinTruth {
+pub(crate) struct BasinTruth {
     /// As the log has it.
     pub info: Arc<BasinInfo>,
     /// As it had it before, latest last.
@@ -20,14 +20,14 @@ pub struct BasinTruth {
 impl BasinTruth {
     /// Whether it is so, or was not so long ago.
     #[must_use]
-    pub fn had(&self, info: &Arc<BasinInfo>) -> bool {
+    pub(crate) fn had(&self, info: &Arc<BasinInfo>) -> bool {
         self.info == *info || self.former.contains(info)
     }
 }
 
 /// All basins.
 #[derive(Debug, Default)]
-pub struct BasinsTruth {
+pub(crate) struct BasinsTruth {
     by_name: BTreeMap<BasinName, BasinTruth>,
     /// When a name was last free, and when its basin was last being deleted, in simulated time.
     absent_us: BTreeMap<BasinName, u64>,
@@ -78,30 +78,30 @@ impl BasinsTruth {
 
     /// A basin that exists.
     #[must_use]
-    pub fn get(&self, name: &BasinName) -> Option<&BasinTruth> {
+    pub(crate) fn get(&self, name: &BasinName) -> Option<&BasinTruth> {
         self.by_name.get(name)
     }
 
     /// All that exist.
-    pub fn iter(&self) -> impl Iterator<Item = &BasinTruth> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &BasinTruth> {
         self.by_name.values()
     }
 
     /// Whether this incarnation is being deleted, or gone.
     #[must_use]
-    pub fn is_going(&self, id: BasinId) -> bool {
+    pub(crate) fn is_going(&self, id: BasinId) -> bool {
         self.by_name.values().find(|b| b.info.id == id).is_none_or(|b| b.info.deleted_at_ms.is_some())
     }
 
     /// Whether the name was free at some time since.
     #[must_use]
-    pub fn was_absent(&self, name: &BasinName, since_us: u64) -> bool {
+    pub(crate) fn was_absent(&self, name: &BasinName, since_us: u64) -> bool {
         !self.by_name.contains_key(name) || self.absent_us.get(name).is_some_and(|at| *at >= since_us)
     }
 
     /// Whether its basin was being deleted at some time since.
     #[must_use]
-    pub fn was_deleting(&self, name: &BasinName, since_us: u64) -> bool {
+    pub(crate) fn was_deleting(&self, name: &BasinName, since_us: u64) -> bool {
         self.by_name.get(name).is_some_and(|b| b.info.deleted_at_ms.is_some())
             || self.deleting_us.get(name).is_some_and(|at| *at >= since_us)
     }

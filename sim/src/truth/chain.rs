@@ -18,7 +18,7 @@ pub(super) struct Link<'a> {
 
 /// What is remembered of an extent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ExtentTruth {
+pub(crate) struct ExtentTruth {
     /// Where it is.
     pub lsn: Lsn,
     /// Where it ends.

@@ -16,7 +16,7 @@ use crate::violation::{Rule, Violation, broken};
 
 /// Something clients asked for that changes what exists; counted so that nothing else does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ask {
+pub(crate) enum Ask {
     /// That a stream be there.
     Create,
     /// That it be gone.
@@ -25,7 +25,7 @@ pub enum Ask {
 
 /// The truth about one name.
 #[derive(Debug, Default, Clone)]
-pub struct NameTruth {
+pub(crate) struct NameTruth {
     /// The incarnation that has it.
     pub current: Option<StreamId>,
     /// Those that had it, latest last.
@@ -40,7 +40,7 @@ pub struct NameTruth {
 
 /// What has been seen in the log, for coverage.
 #[derive(Debug, Default, Clone, Copy)]
-pub struct Sights {
+pub(crate) struct Sights {
     /// Records expired.
     pub expired: bool,
     /// A stream was deleted for being empty.
@@ -51,7 +51,7 @@ pub struct Sights {
 
 /// One group.
 #[derive(Debug)]
-pub struct GroupTruth {
+pub(crate) struct GroupTruth {
     /// What has been seen.
     pub sights: Sights,
     id: GroupId,
@@ -91,7 +91,7 @@ impl GroupTruth {
 
     /// Which.
     #[must_use]
-    pub const fn id(&self) -> GroupId {
+    pub(crate) const fn id(&self) -> GroupId {
         self.id
     }
 
@@ -310,41 +310,41 @@ impl GroupTruth {
 
     /// A stream that exists.
     #[must_use]
-    pub fn stream(&self, id: StreamId) -> Option<&StreamTruth> {
+    pub(crate) fn stream(&self, id: StreamId) -> Option<&StreamTruth> {
         self.streams.get(&id)
     }
 
     /// A stream that exists, to note what was told of it.
-    pub fn stream_mut(&mut self, id: StreamId) -> Option<&mut StreamTruth> {
+    pub(crate) fn stream_mut(&mut self, id: StreamId) -> Option<&mut StreamTruth> {
         self.streams.get_mut(&id)
     }
 
     /// A stream that exists or did not so long ago.
     #[must_use]
-    pub fn stream_or_gone(&self, id: StreamId) -> Option<&StreamTruth> {
+    pub(crate) fn stream_or_gone(&self, id: StreamId) -> Option<&StreamTruth> {
         self.streams.get(&id).or_else(|| self.gone.iter().rev().find(|(gone, _)| *gone == id).map(|(_, s)| s))
     }
 
     /// All streams that exist.
-    pub fn streams(&self) -> impl Iterator<Item = (&StreamId, &StreamTruth)> {
+    pub(crate) fn streams(&self) -> impl Iterator<Item = (&StreamId, &StreamTruth)> {
         self.streams.iter()
     }
 
     /// The stream that has this name.
     #[must_use]
-    pub fn named(&self, basin: BasinId, name: &StreamName) -> Option<(StreamId, &StreamTruth)> {
+    pub(crate) fn named(&self, basin: BasinId, name: &StreamName) -> Option<(StreamId, &StreamTruth)> {
         let id = self.names.get(&(basin, name.clone()))?.current?;
         self.streams.get(&id).map(|stream| (id, stream))
     }
 
     /// What is known of a name.
     #[must_use]
-    pub fn name(&self, basin: BasinId, name: &StreamName) -> Option<&NameTruth> {
+    pub(crate) fn name(&self, basin: BasinId, name: &StreamName) -> Option<&NameTruth> {
         self.names.get(&(basin, name.clone()))
     }
 
     /// A client asks.
-    pub fn asked(&mut self, basin: BasinId, name: &StreamName, ask: Ask) {
+    pub(crate) fn asked(&mut self, basin: BasinId, name: &StreamName, ask: Ask) {
         let name = self.names.entry((basin, name.clone())).or_default();
         match ask {
             Ask::Create => name.creates += 1,
@@ -353,7 +353,7 @@ impl GroupTruth {
     }
 
     /// What a client asked can no longer happen.
-    pub fn settled(&mut self, basin: BasinId, name: &StreamName, ask: Ask) {
+    pub(crate) fn settled(&mut self, basin: BasinId, name: &StreamName, ask: Ask) {
         let Some(name) = self.names.get_mut(&(basin, name.clone())) else { return };
         match ask {
             Ask::Create => name.creates -= 1,
@@ -363,22 +363,16 @@ impl GroupTruth {
 
     /// Whether the name was free at some time since.
     #[must_use]
-    pub fn was_absent(&self, basin: BasinId, name: &StreamName, since_us: u64) -> bool {
+    pub(crate) fn was_absent(&self, basin: BasinId, name: &StreamName, since_us: u64) -> bool {
         self.name(basin, name).is_none_or(|n| n.current.is_none() || n.absent_us.is_some_and(|at| at >= since_us))
     }
 
     /// Whether its stream was being deleted at some time since.
     #[must_use]
-    pub fn was_deleting(&self, basin: BasinId, name: &StreamName, since_us: u64) -> bool {
+    pub(crate) fn was_deleting(&self, basin: BasinId, name: &StreamName, since_us: u64) -> bool {
         let Some(known) = self.name(basin, name) else { return false };
         let is_now = self.named(basin, name).is_some_and(|(_, s)| s.deleted_ms.is_some());
         is_now || known.deleting_us.is_some_and(|at| at >= since_us)
-    }
-
-    /// Whether the basin is gone from this group.
-    #[must_use]
-    pub fn has_dropped(&self, basin: BasinId) -> bool {
-        self.dropped.contains(&basin)
     }
 }
 

@@ -16,7 +16,7 @@ use crate::violation::{Rule, Violation, broken};
 
 /// One batch as it lies in the log.
 #[derive(Debug, Clone)]
-pub struct BatchTruth {
+pub(crate) struct BatchTruth {
     /// Its first number.
     pub first: u64,
     /// Whose it is; `None` for a batch that is only a command.
@@ -36,7 +36,7 @@ pub struct BatchTruth {
 impl BatchTruth {
     /// The number behind its last record.
     #[must_use]
-    pub const fn end(&self) -> u64 {
+    pub(crate) const fn end(&self) -> u64 {
         self.first + self.timestamps.len() as u64
     }
 }
@@ -79,15 +79,13 @@ impl<T: PartialEq> Versions<T> {
 
 /// One stream.
 #[derive(Debug, Clone)]
-pub struct StreamTruth {
+pub(crate) struct StreamTruth {
     /// Its basin.
     pub basin: BasinId,
     /// Its name.
     pub name: StreamName,
     /// Its configuration, and those before.
     pub(crate) config: Versions<Arc<ResolvedStreamConfig>>,
-    /// Milliseconds since the Unix epoch.
-    pub created_ms: u64,
     /// Being deleted since, in milliseconds since the Unix epoch.
     pub deleted_ms: Option<u64>,
     /// Batches of which something is not trimmed, in order.
@@ -110,7 +108,6 @@ impl StreamTruth {
             basin,
             name,
             config: Versions::new(config),
-            created_ms,
             deleted_ms: None,
             batches: VecDeque::new(),
             tail: Position::ZERO,
@@ -146,7 +143,7 @@ impl StreamTruth {
                 let what = format!("stream `{}`: {} behind {}", self.name, record.position.seq_num, last.seq_num);
                 return broken(Rule::Dense, what);
             }
-            let ahead = self.allows_future(context).then_some(u64::MAX).unwrap_or(context.wall_ms_max);
+            let ahead = if self.allows_future() { u64::MAX } else { context.wall_ms_max };
             let timestamp = record.position.timestamp;
             if timestamp < last.timestamp || timestamp > ahead.max(last.timestamp) {
                 let what = format!("stream `{}`: timestamp {timestamp} behind {}", self.name, last.timestamp);
@@ -175,7 +172,7 @@ impl StreamTruth {
     }
 
     /// Whether timestamps beyond the clock may be in its log, now or by a configuration not so long ago.
-    fn allows_future(&self, _context: Context) -> bool {
+    fn allows_future(&self) -> bool {
         self.config.last.iter().any(|c| c.timestamping_uncapped && c.timestamping_mode() != TimestampingMode::Arrival)
     }
 
@@ -262,7 +259,7 @@ impl StreamTruth {
 
     /// The batch that holds this number.
     #[must_use]
-    pub fn batch_of(&self, seq_num: u64) -> Option<&BatchTruth> {
+    pub(crate) fn batch_of(&self, seq_num: u64) -> Option<&BatchTruth> {
         let at = self.batches.partition_point(|b| b.end() <= seq_num);
         self.batches.get(at).filter(|b| b.first <= seq_num)
     }

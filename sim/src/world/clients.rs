@@ -188,7 +188,7 @@ impl World {
                 self.ask(client, Op::CheckTail { target, create }, Some(place), Asked::CheckTail);
             }
             850..880 => {
-                let (spec, request_key) = (self.spec(), self.rng.one_in(3).then(|| u64::from(place.stream as u32)));
+                let (spec, request_key) = (self.spec(), self.rng.one_in(3).then_some(place.stream as u64));
                 self.ask(client, Op::CreateStream { target, spec, request_key }, Some(place), Asked::CreateStream);
             }
             880..900 => {
@@ -400,7 +400,7 @@ impl World {
         let limits = ReadLimits {
             count: self.rng.percent(75).then(|| self.rng.below(30)),
             bytes: self.rng.one_in(5).then(|| self.rng.below(20_000)),
-            until: self.rng.one_in(8).then(|| known.timestamp),
+            until: self.rng.one_in(8).then_some(known.timestamp),
             batches: if self.rng.percent(75) { 1 } else { 1 + self.rng.at(4) },
         };
         let (clamp, may_follow) = (self.rng.one_in(2), self.rng.one_in(2));

@@ -140,11 +140,10 @@ impl World {
             let reply_to = ReplyTo { front: 1, token: 0 };
             let request = Request { reply_to, arrived_us: now.mono_us, op };
             machine.step(now, engine::event::Event::Request(request), &mut effects);
-            let reply = effects.drain().find_map(|effect| match effect {
+            effects.drain().find_map(|effect| match effect {
                 Effect::Reply { to, reply } if to == reply_to => Some(reply),
                 _ => None,
-            });
-            reply
+            })
         };
         for (group, id, stream) in seat.truth.streams() {
             audit_stream(group, id, stream, &mut ask)?;

@@ -35,7 +35,13 @@ impl World {
             return Ok(());
         }
         let damages: Vec<Fault> = self.swarm.faults.keys().copied().filter(|f| is_damage(*f)).collect();
+        // Each costs a recovery, so a crash at a common moment gets two of them, and a rare one all.
+        let is_common = phases.iter().all(|phase| matches!(phase, Phase::Idle | Phase::OneExtent));
+        let chosen = if is_common { [self.rng.below(8), self.rng.below(8)].into() } else { Vec::new() };
         for fault in damages {
+            if is_common && !chosen.contains(&(fault as u64 % 8)) {
+                continue;
+            }
             let done = self.damage_once(node, shard, fault);
             let Some(undo) = done else { continue };
             self.coverage.fault(fault, phases);
