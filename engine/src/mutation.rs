@@ -91,8 +91,6 @@ mutations! {
     ReleasedTwice, "released-twice", "shard/durable.rs", "An index entry that goes is released twice";
     IndexEntryLost, "index-entry-lost", "stream/index.rs", "A frame that would begin an index entry in a new segment gets none";
     FailedSegmentUsed, "failed-segment-used", "log/space.rs", "A segment that could not be made is written to";
-    FailureForgottenNever, "failure-forgotten-never", "log/space.rs", "A segment that could not be made leaves the log full for good (found by seed 37)";
-    FullLogNotEmptied, "full-log-not-emptied", "shard/append.rs", "A full log never asks for the checkpoint that would empty it (found by seed 7)";
     SegmentsUnbounded, "segments-unbounded", "log/space.rs", "More segments are made than may exist";
     InFlightUnbounded, "in-flight-unbounded", "log/writer.rs", "More extents are in flight than may be";
     ReadersUnbounded, "readers-unbounded", "shard/read.rs", "More readers wait than may";

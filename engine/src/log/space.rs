@@ -127,9 +127,7 @@ impl Space {
     pub fn prepare(&mut self, now_us: u64, replay_from: SegmentNo) -> Option<Prepare> {
         // The failure is forgotten when its time is over, whether another segment is wanted now or not: until then there is
         // no room but what is ready.
-        let is_over =
-            |at: u64| now_us >= at && (!Mutation::FailureForgottenNever.is_on() || self.ready.len() < self.ahead);
-        self.retry_at_us = self.retry_at_us.filter(|at| !is_over(*at));
+        self.retry_at_us = self.retry_at_us.filter(|at| now_us < *at);
         if self.preparing.is_some() || self.ready.len() >= self.ahead || self.retry_at_us.is_some() {
             return None;
         }

@@ -83,7 +83,7 @@ impl Shard {
             return Ok(());
         }
         self.stats.rejected_full_total += 1;
-        self.wants_room = !Mutation::FullLogNotEmptied.is_on();
+        self.wants_room = true;
         Err((Unavailable::LogFull.into(), 0))
     }
 

@@ -167,7 +167,15 @@ impl World {
             }
             Effect::Checkpoint(part) => {
                 let what = match &part {
-                    CheckpointPart::Begin => "checkpoint begin",
+                    CheckpointPart::Begin => {
+                        // What is on its way to the log must not be in it.
+                        if self.swarm.has_busy_basins && !self.clients_stopped {
+                            let (visitor, basins_count) = (self.swarm.clients_count, self.swarm.basins_count);
+                            let basin = self.rng.at(basins_count);
+                            self.act_on_basin(visitor, basin);
+                        }
+                        "checkpoint begin"
+                    }
                     CheckpointPart::Bytes(bytes) => {
                         self.trace.absorb(bytes);
                         "checkpoint bytes"
@@ -285,6 +293,11 @@ impl World {
         let slow = self.nodes[node].slow_until_us > self.now_us;
         // Most devices think of something else now and then, some of them for long: what was asked later ends sooner.
         let stall_us = if self.rng.one_in(200) { self.rng.pick(&[8_000, 8_000, 8_000, 400_000]) } else { 0 };
+        // An extent that a whole checkpoint overtakes.
+        let is_overtaken = matches!(work, Work::Write { .. })
+            && self.nodes[node].seats[usize::from(shard.0)].checkpoint != CheckpointPhase::None
+            && self.rng.one_in(10);
+        let stall_us = if is_overtaken { 50_000 } else { stall_us };
         let base_us = match &work {
             Work::Write { .. } => self.rng.between(60, 260),
             Work::Read { .. } => self.rng.between(50, 400),
@@ -336,7 +349,14 @@ impl World {
             }
             Work::Read { id, .. } => self.give(node, shard, Event::LogRead { id, result: Ok(read) }),
             Work::Prepare { segment, .. } => self.give(node, shard, Event::SegmentReady { segment }),
-            Work::Checkpoint(_) => self.give(node, shard, Event::CheckpointWritten),
+            Work::Checkpoint(part) => {
+                let overtakes = part == CheckpointPart::Commit && self.nodes[node].seats[at].disk.writes_count() > 0;
+                self.give(node, shard, Event::CheckpointWritten);
+                if overtakes && self.swarm.faults.contains_key(&Fault::Kill) && self.rng.one_in(5) {
+                    let after_us = self.rng.below(250);
+                    self.soon(after_us, node, What::Mishap(Fault::Kill, Repeat::No));
+                }
+            }
         }
         Ok(())
     }

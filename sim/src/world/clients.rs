@@ -235,7 +235,7 @@ impl World {
         );
     }
 
-    fn act_on_basin(&mut self, client: usize, basin: usize) {
+    pub(super) fn act_on_basin(&mut self, client: usize, basin: usize) {
         let basin = self.basins[basin].clone();
         match self.rng.below(8) {
             // With it go all its streams, so many of them are spared at times.

@@ -46,9 +46,10 @@ impl World {
         let index_bytes = seat.shard.as_ref().map_or(0, |machine| machine.stats().index_bytes);
         let has_room = free_count * seat.config.segment_bytes >= RESERVE_BYTES + 2 * seat.config.segment_bytes
             && index_bytes < seat.config.index_bytes_max as u64;
-        let since_us = if has_room && self.faults_stopped { seat.promises.roomy_us.unwrap_or(now_us) } else { now_us };
+        let since_us = if has_room { seat.promises.roomy_us.unwrap_or(now_us) } else { now_us };
+        let room_us = if self.faults_stopped { ROOM_US } else { 3 * ROOM_US };
         seat.promises.roomy_us = Some(since_us);
-        if since_us + ROOM_US < now_us {
+        if since_us + room_us < now_us {
             let what = format!("shard {}: the log is full, and {free_count} segments of it hold nothing", shard.0);
             return broken(Rule::Heals, what);
         }
