@@ -90,7 +90,7 @@ fn due(stream: &StreamTruth) -> Option<(&'static str, u64)> {
 }
 
 /// A shard looks at its deadlines at least once a minute, and the clocks have been right for longer than that.
-const GRACE_S: u64 = 10;
+const GRACE_S: u64 = 75;
 /// Room without which a shard refuses appends: what it keeps for trims and for extents under way.
 const RESERVE_BYTES: u64 = 7 << 20;
 /// Room that is there for so long is to be used.
