@@ -348,7 +348,15 @@ impl World {
                 }
             }
             Work::Read { id, .. } => self.give(node, shard, Event::LogRead { id, result: Ok(read) }),
-            Work::Prepare { segment, .. } => self.give(node, shard, Event::SegmentReady { segment }),
+            Work::Prepare { segment, recycled, .. } => {
+                // What the checkpoint in the making would replay no longer may be gone, and that in force needs it.
+                let is_between = self.nodes[node].seats[at].checkpoint != CheckpointPhase::None && recycled.is_some();
+                self.give(node, shard, Event::SegmentReady { segment });
+                if is_between && self.swarm.faults.contains_key(&Fault::Kill) && self.rng.one_in(3) {
+                    let after_us = self.rng.below(50);
+                    self.soon(after_us, node, What::Mishap(Fault::Kill, Repeat::No));
+                }
+            }
             Work::Checkpoint(part) => {
                 let overtakes = part == CheckpointPart::Commit && self.nodes[node].seats[at].disk.writes_count() > 0;
                 self.give(node, shard, Event::CheckpointWritten);
