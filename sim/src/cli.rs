@@ -95,6 +95,8 @@ fn run_all(args: &SimArgs) -> Result<ExitCode, String> {
     let (plans, total) = (Mutex::new(plans), Mutex::new(Total::default()));
     let is_over = AtomicBool::new(false);
     let work = || -> Result<(), String> {
+        #[cfg(feature = "mutations")]
+        crate::mutants::plant();
         while args.within.is_none_or(|within| started.elapsed() < Duration::from_secs(within)) {
             let next = plans.lock().expect("no plan panics").next();
             let Some(plan) = next.filter(|_| !is_over.load(Ordering::Relaxed)) else { break };

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -61,7 +61,7 @@ pub fn mutants_command(args: &MutantArgs, within: Option<u64>) -> Option<ExitCod
         }
         (Some(name), _) => match named(name) {
             Some(mutation) => {
-                choose(Some(mutation));
+                PLANTED.get_or_init(|| mutation);
                 None
             }
             None => Some(told(&format!("there is no planted bug `{name}`: `--mutant list` shows them"))),
@@ -70,6 +70,14 @@ pub fn mutants_command(args: &MutantArgs, within: Option<u64>) -> Option<ExitCod
         (None, None) if args.mutants => Some(table(args)),
         (None, None) => None,
     }
+}
+
+/// The bug that runs of this process have, if one was asked for.
+static PLANTED: OnceLock<Mutation> = OnceLock::new();
+
+/// Gives the shards of this thread the bug that was asked for.
+pub(crate) fn plant() {
+    choose(PLANTED.get().copied());
 }
 
 fn told(why: &str) -> ExitCode {

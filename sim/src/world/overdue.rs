@@ -85,8 +85,9 @@ fn due(stream: &StreamTruth) -> Option<(&'static str, u64)> {
         // Records expire with the youngest that lies close to them.
         return config.retention_age_secs.map(|age| ("expire", written_s.saturating_add(age)));
     }
-    let min_age = config.delete_on_empty_min_age_secs;
-    (min_age > 0).then_some(("be deleted", written_s.saturating_add(min_age)))
+    // It may have been emptied by expiry a moment ago.
+    let (min_age, max_age) = (config.delete_on_empty_min_age_secs, config.retention_age_secs.unwrap_or(0));
+    (min_age > 0).then_some(("be deleted", written_s.saturating_add(min_age.max(max_age))))
 }
 
 /// A shard looks at its deadlines at least once a minute, and the clocks have been right for longer than that.
