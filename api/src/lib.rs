@@ -11,6 +11,7 @@ pub mod query;
 pub mod s2s;
 pub mod sse;
 pub mod status;
+pub mod usage;
 
 use model::{FencingToken, Position};
 

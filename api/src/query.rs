@@ -150,7 +150,11 @@ impl ListQuery {
 }
 
 /// Sets a parameter that may be given only once.
-fn set<T: FromStr<Err: fmt::Display>>(slot: &mut Option<T>, name: &str, value: &str) -> Result<(), ApiError> {
+pub(crate) fn set<T: FromStr<Err: fmt::Display>>(
+    slot: &mut Option<T>,
+    name: &str,
+    value: &str,
+) -> Result<(), ApiError> {
     if slot.is_some() {
         return Err(bad_query(&format!("duplicate field `{name}`")));
     }
@@ -159,7 +163,7 @@ fn set<T: FromStr<Err: fmt::Display>>(slot: &mut Option<T>, name: &str, value: &
 }
 
 /// The (name, value) pairs of a query string, decoded.
-fn pairs(query: &str) -> impl Iterator<Item = Result<(Cow<'_, str>, Cow<'_, str>), ApiError>> {
+pub(crate) fn pairs(query: &str) -> impl Iterator<Item = Result<(Cow<'_, str>, Cow<'_, str>), ApiError>> {
     query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         Ok((decoded(name)?, decoded(value)?))
@@ -177,11 +181,11 @@ fn decoded(text: &str) -> Result<Cow<'_, str>, ApiError> {
     percent_encoding::percent_decode_str(text).decode_utf8().map_err(not_utf8)
 }
 
-fn bad_query(why: &str) -> ApiError {
+pub(crate) fn bad_query(why: &str) -> ApiError {
     ApiError::new(Code::BadQuery, format!("Failed to deserialize query string: {why}"))
 }
 
-fn invalid(why: &str) -> ApiError {
+pub(crate) fn invalid(why: &str) -> ApiError {
     ApiError::new(Code::Invalid, why)
 }
 

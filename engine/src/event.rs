@@ -6,7 +6,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use model::config::{BasinConfig, BasinReconfiguration, Cipher, ResolvedStreamConfig, StreamReconfiguration};
+use model::config::{
+    BasinConfig, BasinReconfiguration, Cipher, MeteredClass, ResolvedStreamConfig, StreamReconfiguration,
+};
 use model::{
     BasinId, BasinName, Batch, Failure, FencingToken, GroupId, NamePrefix, Position, ShardId, StreamId, StreamName,
 };
@@ -272,6 +274,8 @@ pub struct Appended {
     pub tail: Position,
     /// The incarnation it went to.
     pub stream: StreamId,
+    /// As what it is metered.
+    pub class: MeteredClass,
     /// For the latency histograms.
     pub times: AppendTimes,
 }

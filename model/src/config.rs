@@ -30,6 +30,30 @@ pub enum TimestampingMode {
     Arrival,
 }
 
+/// Storage classes as they are metered. Any other name is served as, and counts as, the default.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MeteredClass {
+    /// The default, `native`, and any name that is not one of the others.
+    #[default]
+    Native,
+    /// `express`
+    Express,
+    /// `standard`
+    Standard,
+}
+
+impl MeteredClass {
+    /// Of a storage class by its name.
+    #[must_use]
+    pub fn named(name: Option<&str>) -> Self {
+        match name {
+            Some("express") => Self::Express,
+            Some("standard") => Self::Standard,
+            Some(_) | None => Self::Native,
+        }
+    }
+}
+
 /// Ciphers of client-key encryption. Fixed when a stream is created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cipher {

@@ -16,6 +16,8 @@ use crate::http::limits::Budgets;
 use crate::http::session::Sessions;
 use crate::http::watch::Watch;
 use crate::http::{Front, Phase, listen};
+use crate::meters::FrontMeters;
+use crate::meters::keeper::{Asker, Totals};
 use crate::metrics::FrontMetrics;
 use crate::node::EXIT_FRONT;
 use crate::router::Router;
@@ -34,6 +36,10 @@ pub(crate) struct Seed {
     pub(crate) router: Router,
     /// Its counters.
     pub(crate) metrics: Arc<FrontMetrics>,
+    /// Where it puts what it meters.
+    pub(crate) totals: Arc<Totals>,
+    /// Its way to ask for what was metered.
+    pub(crate) asker: Asker,
     /// The page of `/metrics`.
     pub(crate) scrape: Arc<dyn Fn() -> String + Send + Sync>,
     /// How far the process is on its way out. The front ends when the sender is gone.
@@ -50,7 +56,7 @@ pub(crate) fn run(seed: Seed, settings: &Settings) -> std::io::Result<()> {
 }
 
 async fn serve(seed: Seed, settings: &Settings) -> std::io::Result<()> {
-    let Seed { listener, shards, port, router, metrics, scrape, mut phase } = seed;
+    let Seed { listener, shards, port, router, metrics, totals, asker, scrape, mut phase } = seed;
     for shard in shards {
         let running = shard.begin().map_err(|error| std::io::Error::other(error.to_string()))?;
         vital("shard", host::run(running));
@@ -59,6 +65,8 @@ async fn serve(seed: Seed, settings: &Settings) -> std::io::Result<()> {
     let front = Rc::new(Front {
         store: Store::new(port),
         router,
+        meters: FrontMeters::new(totals),
+        asker,
         scrape,
         watch: Rc::new(Watch::new(Arc::clone(&metrics))),
         sessions: Rc::new(Sessions::new(settings.sessions_max, Arc::clone(&metrics))),
@@ -73,12 +81,14 @@ async fn serve(seed: Seed, settings: &Settings) -> std::io::Result<()> {
     vital("sweep", async move {
         let sessions = Rc::clone(&sweeping.sessions);
         let watch = Rc::clone(&sweeping.watch);
-        let every_few_seconds = move |now: u32| {
+        let metering = Rc::clone(&sweeping);
+        let every_second = move |now: u32| {
+            metering.meters.tick(now);
             if now.is_multiple_of(SESSIONS_SWEEP_SECS) {
                 sessions.sweep(&watch, now);
             }
         };
-        sweeping.watch.sweep(every_few_seconds).await;
+        sweeping.watch.sweep(every_second).await;
     });
     vital("accept", listen::accept(Rc::clone(&front), listener, settings.connections_max));
     while phase.changed().await.is_ok() {
@@ -87,6 +97,7 @@ async fn serve(seed: Seed, settings: &Settings) -> std::io::Result<()> {
             front.enter(next);
         }
     }
+    front.meters.hand_over();
     Ok(())
 }
 

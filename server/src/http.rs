@@ -14,12 +14,15 @@ pub(crate) mod read;
 pub(crate) mod read_session;
 pub(crate) mod route;
 pub(crate) mod session;
+pub(crate) mod usage;
 pub(crate) mod watch;
 
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::meters::FrontMeters;
+use crate::meters::keeper::Asker;
 use crate::metrics::FrontMetrics;
 use crate::router::Router;
 use crate::store::Store;
@@ -46,6 +49,10 @@ pub(crate) struct Front {
     pub(crate) router: Router,
     /// Counters of this front.
     pub(crate) metrics: Arc<FrontMetrics>,
+    /// What this front meters.
+    pub(crate) meters: FrontMeters,
+    /// Its way to ask for what was metered.
+    pub(crate) asker: Asker,
     /// The page of `/metrics`, over all fronts.
     pub(crate) scrape: Arc<dyn Fn() -> String + Send + Sync>,
     /// Connections and their clocks.

@@ -5,6 +5,7 @@ mod front;
 mod host;
 mod http;
 mod inspect;
+mod meters;
 mod metrics;
 mod node;
 mod router;

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 
 use crate::front::{self, Seed};
 use crate::http::{Phase, listen};
+use crate::meters::Keeper;
 use crate::metrics::{self, FrontMetrics};
 use crate::router::Router;
 use crate::settings::{DriverChoice, Loaded, Settings};
@@ -69,7 +70,11 @@ pub(crate) fn serve(loaded: &Loaded) -> ExitCode {
         Ok(node) => Arc::new(node),
         Err(error) => return refuse(start_status(&error), &start_text(&error)),
     };
-    let (phase, fronts) = match start_fronts(settings, &node, listeners) {
+    let keeper = match Keeper::start(&settings.data) {
+        Ok(keeper) => keeper,
+        Err(error) => return refuse(EXIT_SYSTEM, &format!("cannot start the meters' thread: {error}")),
+    };
+    let (phase, fronts) = match start_fronts(settings, &node, &keeper, listeners) {
         Ok(started) => started,
         Err(error) => return refuse(EXIT_SYSTEM, &format!("cannot start a front: {error}")),
     };
@@ -80,6 +85,7 @@ pub(crate) fn serve(loaded: &Loaded) -> ExitCode {
             return refuse(EXIT_SYSTEM, &format!("cannot wait for signals: {error}"));
         }
     };
+    keeper.stop();
     if let Some(node) = Arc::into_inner(node) {
         node.stop();
     }
@@ -164,6 +170,7 @@ struct Phases {
 fn start_fronts(
     settings: &Settings,
     node: &Arc<Node>,
+    keeper: &Keeper,
     listeners: Vec<std::net::TcpListener>,
 ) -> std::io::Result<(Phases, Fronts)> {
     let metrics: Vec<Arc<FrontMetrics>> = listeners.iter().map(|_| Arc::default()).collect();
@@ -184,6 +191,8 @@ fn start_fronts(
             shards: node.hosted_shards(index),
             router: Router::new(node.basins(), node.placement()),
             metrics: Arc::clone(metrics),
+            totals: keeper.totals(),
+            asker: keeper.asker(),
             scrape: Arc::clone(&scrape),
             phase: receiver.clone(),
         };

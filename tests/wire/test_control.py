@@ -218,9 +218,6 @@ def test_an_invalid_read_creates_nothing(account):
 NOT_IMPLEMENTED = [
     ("GET", "/access-tokens"),
     ("DELETE", "/access-tokens/some-id"),
-    ("GET", "/metrics?set=active-basins"),
-    ("GET", "/metrics/some-basin-name?set=storage"),
-    ("GET", "/metrics/some-basin-name/stream?set=storage"),
     ("GET", "/locations"),
     ("GET", "/locations/default"),
 ]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use model::config::MeteredClass;
 use model::{GroupId, StreamId};
 use replication::Committed;
 
@@ -92,7 +93,9 @@ impl Shard {
                     if self.waiters.wait_on(stream) {
                         woken.insert(stream);
                     }
-                    let appended = Appended { start: op.first, end: op.end, tail, stream: op.stream, times };
+                    let class = self.stream((part.group, op.stream)).config.storage_class.as_deref();
+                    let class = MeteredClass::named(class);
+                    let appended = Appended { start: op.first, end: op.end, tail, stream: op.stream, class, times };
                     effects.reply(to, Reply::Appended(appended));
                 }
                 Staged::Control(op, reply) => {

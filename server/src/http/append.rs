@@ -65,12 +65,14 @@ pub(crate) async fn append(
         Wire::Proto => proto::append_input(body.bytes)?,
     };
     not_deleting(&basin)?;
+    let metered_bytes = batch.metered_bytes().into();
     let create = basin.config.create_stream_on_append.then(|| stream_spec(&basin, &config));
     let (shard, target) = front.router.target(&basin, stream);
     let op = Op::Append(append_op(target, batch, conditions, create));
     let reply = front.store.ask(shard, op).await?;
     let Reply::Appended(appended) = reply else { unexpected("an append", &reply) };
     front.metrics.appended(&appended, front.store.now_us());
+    front.meters.appended((basin.id, &basin.name), &connection.counted, &appended, metered_bytes);
     let ack = ack(&appended);
     let body = match output {
         Wire::Json => json::append_ack(&ack).into_bytes(),
@@ -118,7 +120,7 @@ async fn open_session(
     };
     match opened.await {
         Ok((place, shard, target)) => {
-            let session = AppendSession::new(front, place, shard, target, body);
+            let session = AppendSession::new(front, connection, place, shard, target, body);
             Ok(answer::streaming("s2s/proto", Kind::Append(Box::new(session))))
         }
         Err(error) => Err((body, error)),

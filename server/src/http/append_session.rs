@@ -23,6 +23,7 @@ use model::{Failure, ShardId, Unavailable};
 use super::append::ack;
 use super::limits::{self, Reserved};
 use super::session::Place;
+use super::watch::Connection;
 use super::{Front, Phase};
 use crate::store::{Pending, unexpected};
 
@@ -36,6 +37,7 @@ const ACKS_BYTES_MAX: usize = 32 << 10;
 /// A session that appends.
 pub(crate) struct AppendSession {
     front: Rc<Front>,
+    connection: Rc<Connection>,
     place: Place,
     id: SessionId,
     shard: ShardId,
@@ -66,9 +68,17 @@ enum Input {
 impl AppendSession {
     /// A session on an opened stream.
     #[must_use]
-    pub(crate) fn new(front: &Rc<Front>, place: Place, shard: ShardId, target: Target, body: Incoming) -> Self {
+    pub(crate) fn new(
+        front: &Rc<Front>,
+        connection: &Rc<Connection>,
+        place: Place,
+        shard: ShardId,
+        target: Target,
+        body: Incoming,
+    ) -> Self {
         Self {
             front: Rc::clone(front),
+            connection: Rc::clone(connection),
             place,
             id: front.store.new_session(),
             shard,
@@ -186,7 +196,8 @@ impl AppendSession {
         let reconnect_advised = self.front.phase.get() > Phase::Serving;
         while let Some((pending, inputs)) = self.in_flight.front_mut() {
             let Poll::Ready(reply) = Pin::new(pending).poll(cx) else { break };
-            self.in_flight_bytes -= inputs.metered_bytes;
+            let metered_bytes = inputs.metered_bytes;
+            self.in_flight_bytes -= metered_bytes;
             self.in_flight.pop_front();
             if let Reply::Failed(failure) = reply {
                 self.fail(failure);
@@ -194,6 +205,8 @@ impl AppendSession {
             }
             let Reply::Appended(appended) = reply else { unexpected("an append", &reply) };
             self.front.metrics.appended(&appended, self.front.store.now_us());
+            let basin = (self.target.basin_id, &self.target.basin);
+            self.front.meters.appended(basin, &self.connection.counted, &appended, metered_bytes);
             let ack = proto::append_ack(&ack(&appended));
             acks.extend_from_slice(&s2s::frame_header(ack.len(), Flags { reconnect_advised, ..Flags::default() }));
             acks.extend_from_slice(&ack);

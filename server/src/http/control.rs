@@ -16,6 +16,7 @@ use xxhash_rust::xxh3::Xxh3;
 use super::Front;
 use super::answer::{self, Answer, header, not_implemented};
 use super::route::decode_segment;
+use super::usage;
 use crate::router::{METADATA_SHARD, not_deleting, stream_spec};
 use crate::store::unexpected;
 
@@ -185,11 +186,16 @@ impl Request<'_> {
         Err(not_implemented())
     }
 
-    /// `/metrics` of the account, a basin or a stream: likewise.
-    pub(crate) fn usage(&self, basin: Option<&str>, stream: Option<&str>) -> Result<Answer, ApiError> {
-        basin.map(basin_name).transpose()?;
+    /// `/metrics` of the account, a basin or a stream.
+    pub(crate) async fn usage(&self, basin: Option<&str>, stream: Option<&str>) -> Result<Answer, ApiError> {
+        let basin = basin.map(basin_name).transpose()?;
         stream.map(stream_name).transpose()?;
-        Err(not_implemented())
+        let metrics = match (basin, stream) {
+            (None, _) => usage::account(self.front, self.query()).await?,
+            (Some(basin), None) => usage::basin(self.front, basin, self.query()).await?,
+            (Some(_), Some(_)) => usage::stream(self.query())?,
+        };
+        Ok(answer::json(StatusCode::OK, api::usage::response(&metrics)))
     }
 
     /// `/locations` and `/locations/default`: likewise.

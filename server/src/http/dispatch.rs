@@ -2,9 +2,11 @@
 
 use std::convert::Infallible;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use api::{ApiError, Code, negotiate};
 use bytes::Bytes;
+use engine::event::BasinInfo;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, ORIGIN};
 use http::request::Parts;
 use http::{Method, StatusCode};
@@ -17,6 +19,7 @@ use super::limits::{BodyLimit, CONTROL_BYTES_MAX, drain, read_body};
 use super::route::{Route, UNKNOWN_ROW};
 use super::watch::{Connection, OpenRequest};
 use super::{Front, Phase, append, read};
+use crate::meters::Meter;
 
 /// Answers one request.
 ///
@@ -99,7 +102,7 @@ async fn records(
     segment: &str,
 ) -> Answered {
     let stream = stream_name(segment).and_then(|name| {
-        let basin = front.router.basin(&parts.headers, parts.uri.authority().map(http::uri::Authority::as_str))?;
+        let basin = basin_of(front, parts, Route::Records(segment))?;
         Ok((basin, name))
     });
     let (row, answer) = if parts.method == Method::POST {
@@ -113,7 +116,7 @@ async fn records(
 
 async fn tail(front: &Front, parts: &Parts, segment: &str) -> Result<Answer, ApiError> {
     let name = stream_name(segment)?;
-    let basin = front.router.basin(&parts.headers, parts.uri.authority().map(http::uri::Authority::as_str))?;
+    let basin = basin_of(front, parts, Route::Tail(segment))?;
     read::check_tail(front, &basin, name).await
 }
 
@@ -131,7 +134,10 @@ async fn control(
         let limit = BodyLimit { bytes_max: CONTROL_BYTES_MAX, code: Code::BadJson };
         read_body(&front.budgets.bodies, connection, body, encoding, limit).await?.bytes
     };
-    let basin = || front.router.basin(&parts.headers, parts.uri.authority().map(http::uri::Authority::as_str));
+    let basin = || basin_of(front, parts, route);
+    if !matches!(route, Route::Streams | Route::Stream(_)) {
+        route.operation(&parts.method).into_iter().for_each(|number| front.meters.account(Meter::operation(number)));
+    }
     let request = Request { front, parts, body };
     match route {
         Route::Basins => request.basins().await,
@@ -143,12 +149,21 @@ async fn control(
         }
         Route::AccessTokens => request.access_tokens(),
         Route::AccessToken(segment) => request.access_token(segment),
-        Route::Usage(basin, stream) => request.usage(basin, stream),
+        Route::Usage(basin, stream) => request.usage(basin, stream).await,
         Route::Locations | Route::DefaultLocation => request.locations(),
         Route::Health | Route::Scrape | Route::Records(_) | Route::Tail(_) => {
             unreachable!("these are no control-plane routes")
         }
     }
+}
+
+/// The basin that a request means, for which it is metered as well.
+fn basin_of(front: &Front, parts: &Parts, route: Route<'_>) -> Result<Arc<BasinInfo>, ApiError> {
+    let basin = front.router.basin(&parts.headers, parts.uri.authority().map(http::uri::Authority::as_str))?;
+    if let Some(number) = route.operation(&parts.method) {
+        front.meters.basin((basin.id, &basin.name), Meter::operation(number), 1);
+    }
+    Ok(basin)
 }
 
 /// The request is answered without its body; the rest of it is read so that the client sees the answer.

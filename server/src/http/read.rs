@@ -23,6 +23,7 @@ use super::payload::Kind;
 use super::read_session::{ReadSession, Wire};
 use super::watch::Connection;
 use super::{Front, route};
+use crate::meters::Meter;
 use crate::router::{not_deleting, stream_spec};
 use crate::store::unexpected;
 
@@ -67,6 +68,7 @@ pub(crate) async fn read(
     let (wire, content_type, query) = match kind {
         ReadKind::Unary(wire) => {
             let opened = open(front, headers, basin, stream, query.unary(), (1, &front.budgets.answers)).await?;
+            front.meters.basin((basin.id, &basin.name), Meter::READ_UNARY, 1);
             return Ok((7, unary(front, opened, wire, format).await?));
         }
         ReadKind::S2s => {
@@ -87,10 +89,11 @@ pub(crate) async fn read(
         None if opened.query.may_follow() => Wait::Forever,
         Some(_) | None => Wait::Never,
     };
+    let basin = (basin.id, basin.name.clone());
     let place_at = (opened.shard, opened.target);
     let limits = (opened.limits, wait);
     let cursor = Cursor::new(&front.store, &front.budgets.sessions, place_at, limits, opened.first, connection.id());
-    let session = ReadSession::new(front, place, cursor, wire);
+    let session = ReadSession::new(front, basin, place, cursor, wire);
     Ok((route::READ_SESSION_ROW, answer::streaming(content_type, Kind::Read(Box::new(session)))))
 }
 
@@ -165,6 +168,9 @@ async fn unary(front: &Front, opened: Opened, wire: negotiate::Wire, format: api
             Err(_) => (None, None),
         }
     };
+    if let Some(batch) = &batch {
+        front.meters.basin((target.basin_id, &target.basin), Meter::READ_BYTES, batch.metered_bytes);
+    }
     let tail = tail.filter(|_| batch.is_some());
     let mut answer = encode(batch, tail, wire, format)?;
     reserved

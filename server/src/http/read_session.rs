@@ -14,12 +14,13 @@ use api::{ApiError, Compression, Format};
 use bytes::Bytes;
 use engine::event::ReadBatch;
 use model::stored::tail_field;
-use model::{Position, Unavailable};
+use model::{BasinId, BasinName, Position, Unavailable};
 
 use super::cursor::{Cursor, Step};
 use super::pieces::Pieces;
 use super::session::Place;
 use super::{Front, Phase};
+use crate::meters::Meter;
 
 /// Once this much is ready to be sent, nothing more is encoded.
 const READY_BYTES_MAX: usize = 128 << 10;
@@ -27,6 +28,9 @@ const READY_BYTES_MAX: usize = 128 << 10;
 /// A session that reads.
 pub(crate) struct ReadSession {
     front: Rc<Front>,
+    basin: (BasinId, BasinName),
+    /// The last minute that was metered as a read operation.
+    counted_minute: u32,
     place: Place,
     cursor: Cursor,
     wire: Wire,
@@ -46,9 +50,17 @@ pub(crate) enum Wire {
 impl ReadSession {
     /// A session from where `cursor` is.
     #[must_use]
-    pub(crate) fn new(front: &Rc<Front>, place: Place, cursor: Cursor, wire: Wire) -> Self {
+    pub(crate) fn new(
+        front: &Rc<Front>,
+        basin: (BasinId, BasinName),
+        place: Place,
+        cursor: Cursor,
+        wire: Wire,
+    ) -> Self {
         Self {
             front: Rc::clone(front),
+            basin,
+            counted_minute: 0,
             place,
             cursor,
             wire,
@@ -62,6 +74,7 @@ impl ReadSession {
     pub(crate) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         self.place.polled(cx);
         self.notice_phase();
+        self.count_minute();
         while !self.over && self.pieces.len() < READY_BYTES_MAX {
             match self.cursor.poll_step(cx) {
                 Poll::Ready(step) => self.encode(step),
@@ -76,6 +89,18 @@ impl ReadSession {
             None if self.over => Poll::Ready(None),
             None => Poll::Pending,
         }
+    }
+
+    /// Heartbeats let it be called in every minute.
+    fn count_minute(&mut self) {
+        let minute = self.front.meters.minute();
+        if std::mem::replace(&mut self.counted_minute, minute) != minute {
+            self.meter(Meter::READ_STREAMING, 1);
+        }
+    }
+
+    fn meter(&self, meter: Meter, n: u64) {
+        self.front.meters.basin((self.basin.0, &self.basin.1), meter, n);
     }
 
     fn notice_phase(&mut self) {
@@ -110,6 +135,7 @@ impl ReadSession {
     }
 
     fn batch(&mut self, batch: &ReadBatch, tail: Option<Position>) {
+        self.meter(Meter::READ_BYTES, batch.metered_bytes);
         match &mut self.wire {
             Wire::S2s(compression, compressor) => {
                 let tail = tail.map(tail_field).unwrap_or_default();

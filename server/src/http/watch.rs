@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::meters::front::CountedMinutes;
 use crate::metrics::FrontMetrics;
 
 /// From the first byte of a request head to its last, and from accepting a connection to its first request, in seconds.
@@ -57,6 +58,8 @@ pub(crate) struct Connection {
     head_since: Cell<Option<u32>>,
     blocked_since: Cell<Option<u32>>,
     cut: Cell<bool>,
+    /// Minutes of appends that are metered.
+    pub(crate) counted: CountedMinutes,
     waker: RefCell<Option<Waker>>,
 }
 
