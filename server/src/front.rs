@@ -23,11 +23,14 @@ use crate::node::EXIT_FRONT;
 use crate::router::Router;
 use crate::settings::Settings;
 use crate::store::Store;
+use crate::tls::Tls;
 
 /// What a front is made of; moves to its thread.
 pub(crate) struct Seed {
     /// Its listener.
     pub(crate) listener: std::net::TcpListener,
+    /// TLS, unless the port is in clear text.
+    pub(crate) tls: Option<Tls>,
     /// The shards that run on its thread.
     pub(crate) shards: Vec<HostedShard>,
     /// Its way to the shards.
@@ -56,7 +59,7 @@ pub(crate) fn run(seed: Seed, settings: &Settings) -> std::io::Result<()> {
 }
 
 async fn serve(seed: Seed, settings: &Settings) -> std::io::Result<()> {
-    let Seed { listener, shards, port, router, metrics, totals, asker, scrape, mut phase } = seed;
+    let Seed { listener, tls, shards, port, router, metrics, totals, asker, scrape, mut phase } = seed;
     for shard in shards {
         let running = shard.begin().map_err(|error| std::io::Error::other(error.to_string()))?;
         vital("shard", host::run(running));
@@ -90,7 +93,7 @@ async fn serve(seed: Seed, settings: &Settings) -> std::io::Result<()> {
         };
         sweeping.watch.sweep(every_second).await;
     });
-    vital("accept", listen::accept(Rc::clone(&front), listener, settings.connections_max));
+    vital("accept", listen::accept(Rc::clone(&front), listener, tls, settings.connections_max));
     while phase.changed().await.is_ok() {
         let next = *phase.borrow_and_update();
         if next > front.phase.get() {

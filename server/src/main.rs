@@ -12,6 +12,7 @@ mod router;
 mod settings;
 mod size;
 mod store;
+mod tls;
 mod verify;
 
 use std::process::ExitCode;

@@ -16,6 +16,7 @@ use crate::meters::Keeper;
 use crate::metrics::{self, FrontMetrics};
 use crate::router::Router;
 use crate::settings::{DriverChoice, Loaded, Settings};
+use crate::tls::Tls;
 
 /// Exit status when settings make no sense or are unsafe.
 pub(crate) const EXIT_SETTINGS: u8 = 2;
@@ -70,15 +71,24 @@ pub(crate) fn serve(loaded: &Loaded) -> ExitCode {
         Ok(node) => Arc::new(node),
         Err(error) => return refuse(start_status(&error), &start_text(&error)),
     };
+    let tls = match Tls::load(settings) {
+        Ok(tls) => tls,
+        Err(why) => return refuse(EXIT_SETTINGS, &why),
+    };
+    if let Some(tls) = &tls
+        && let Err(error) = tls.watch_files()
+    {
+        return refuse(EXIT_SYSTEM, &format!("cannot watch the certificates: {error}"));
+    }
     let keeper = match Keeper::start(&settings.data) {
         Ok(keeper) => keeper,
         Err(error) => return refuse(EXIT_SYSTEM, &format!("cannot start the meters' thread: {error}")),
     };
-    let (phase, fronts) = match start_fronts(settings, &node, &keeper, listeners) {
+    let (phase, fronts) = match start_fronts(settings, &node, &keeper, tls.as_ref(), listeners) {
         Ok(started) => started,
         Err(error) => return refuse(EXIT_SYSTEM, &format!("cannot start a front: {error}")),
     };
-    print_banner(settings, &node, address);
+    print_banner(settings, &node, tls.as_ref(), address);
     let clean = match wait_for_signal() {
         Ok(()) => drain(&node, phase, fronts),
         Err(error) => {
@@ -171,6 +181,7 @@ fn start_fronts(
     settings: &Settings,
     node: &Arc<Node>,
     keeper: &Keeper,
+    tls: Option<&Tls>,
     listeners: Vec<std::net::TcpListener>,
 ) -> std::io::Result<(Phases, Fronts)> {
     let metrics: Vec<Arc<FrontMetrics>> = listeners.iter().map(|_| Arc::default()).collect();
@@ -187,6 +198,7 @@ fn start_fronts(
     for ((index, listener), metrics) in (0..).zip(listeners).zip(&metrics) {
         let seed = Seed {
             listener,
+            tls: tls.cloned(),
             port: node.front_port(index),
             shards: node.hosted_shards(index),
             router: Router::new(node.basins(), node.placement()),
@@ -203,18 +215,22 @@ fn start_fronts(
     Ok((Phases { sender, metrics }, fronts))
 }
 
-fn print_banner(settings: &Settings, node: &Node, address: std::net::SocketAddr) {
+fn print_banner(settings: &Settings, node: &Node, tls: Option<&Tls>, address: std::net::SocketAddr) {
     println!("millrace {}", env!("CARGO_PKG_VERSION"));
     println!("{}", node.report());
     println!(
         "fronts: {}, memory for bodies and slow readers at most {} each",
         settings.fronts, settings.front_bytes_max
     );
-    println!("listening on http://{address}");
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    println!("listening on {scheme}://{address}");
+    if let (Some(tls), true) = (tls, settings.tls_self) {
+        println!("clients must trust {}", tls.cert_path().display());
+    }
     let host =
         if address.ip().is_unspecified() { format!("127.0.0.1:{}", address.port()) } else { address.to_string() };
-    println!("export S2_ACCOUNT_ENDPOINT=http://{host}");
-    println!("export S2_BASIN_ENDPOINT=http://{host}");
+    println!("export S2_ACCOUNT_ENDPOINT={scheme}://{host}");
+    println!("export S2_BASIN_ENDPOINT={scheme}://{host}");
     println!("export S2_ACCESS_TOKEN=any");
 }
 

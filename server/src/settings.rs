@@ -53,7 +53,7 @@ macro_rules! settings {
 }
 
 settings! {
-    /// Address and port to listen on. Anything but loopback needs --insecure
+    /// Address and port to listen on. Anything but loopback needs TLS, or --insecure
     listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 8080)), "listen", "MILLRACE_LISTEN";
     /// Directory that holds everything the server stores
     data: PathBuf = PathBuf::from("./millrace-data"), "data", "MILLRACE_DATA";
@@ -78,6 +78,15 @@ settings! {
     sessions_max: usize = 65_536, "sessions-max", "MILLRACE_SESSIONS_MAX";
     /// Memory per front for request bodies and for batches on their way to slow readers; beyond it requests are answered 429 and readers fetch no further ahead
     front_bytes_max: ByteSize = ByteSize(512 << 20), "front-bytes-max", "MILLRACE_FRONT_BYTES_MAX";
+    /// Certificate chain in PEM; with tls-key the port speaks TLS only. Read again when the file changes, and on SIGHUP
+    tls_cert: PathBuf = PathBuf::new(), "tls-cert", "MILLRACE_TLS_CERT";
+    /// Private key of the certificate in PEM
+    tls_key: PathBuf = PathBuf::new(), "tls-key", "MILLRACE_TLS_KEY";
+    /// Certificates in PEM of those who may sign for clients; with it every client must show a certificate
+    tls_client_ca: PathBuf = PathBuf::new(), "tls-client-ca", "MILLRACE_TLS_CLIENT_CA";
+    /// TLS with a certificate that the server signs itself and keeps in the data directory: for development
+    #[arg(num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    tls_self: bool = false, "tls-self", "MILLRACE_TLS_SELF";
     /// Allow plain HTTP without access tokens on an address that is not loopback
     #[arg(num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     insecure: bool = false, "insecure", "MILLRACE_INSECURE";
@@ -191,14 +200,39 @@ impl Settings {
     pub(crate) fn check(&self) -> Result<(), String> {
         if !self.listen.ip().is_loopback() && !self.insecure {
             return Err(format!(
-                "refusing to listen on {}: it is not a loopback address, and this version has neither TLS nor access \
-                 tokens, so everyone who reaches the port could read, write and delete every stream. Listen on \
-                 127.0.0.1, put a proxy that authenticates before it, or pass --insecure when the network is trusted",
+                "refusing to listen on {}: it is not a loopback address, and this version has no access tokens, so \
+                 everyone who reaches the port could read, write and delete every stream. Listen on 127.0.0.1, put a \
+                 proxy that authenticates before it, or pass --insecure when the network is trusted",
                 self.listen
             ));
         }
+        self.check_tls()?;
         if self.front_bytes_max < FRONT_BYTES_MIN {
             return Err(format!("front-bytes-max is {}, and must be at least {FRONT_BYTES_MIN}", self.front_bytes_max));
+        }
+        Ok(())
+    }
+}
+
+impl Settings {
+    /// Whether the port speaks TLS.
+    #[must_use]
+    pub(crate) fn has_tls(&self) -> bool {
+        self.tls_self || !self.tls_cert.as_os_str().is_empty()
+    }
+
+    fn check_tls(&self) -> Result<(), String> {
+        let (has_cert, has_key) = (!self.tls_cert.as_os_str().is_empty(), !self.tls_key.as_os_str().is_empty());
+        if has_cert != has_key {
+            return Err("tls-cert and tls-key belong together: give both, or neither".to_owned());
+        }
+        if self.tls_self && has_cert {
+            return Err("tls-self makes its own certificate: give tls-cert and tls-key, or tls-self".to_owned());
+        }
+        if !self.tls_client_ca.as_os_str().is_empty() && !self.has_tls() {
+            return Err(
+                "tls-client-ca asks clients for certificates, which needs TLS: give tls-cert and tls-key".to_owned()
+            );
         }
         Ok(())
     }

@@ -12,11 +12,13 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
 
-use super::watch::WatchedIo;
+use super::watch::{Watched, WatchedIo};
 use super::{Front, Phase, dispatch};
+use crate::tls::Tls;
 
 /// Connections that the kernel keeps for us until we accept them.
 const BACKLOG: i32 = 4096;
@@ -63,7 +65,7 @@ fn socket(address: SocketAddr, shared: bool) -> std::io::Result<std::net::TcpLis
 }
 
 /// Accepts for ever.
-pub(crate) async fn accept(front: Rc<Front>, listener: TcpListener, connections_max: usize) {
+pub(crate) async fn accept(front: Rc<Front>, listener: TcpListener, tls: Option<Tls>, connections_max: usize) {
     let builder = Rc::new(builder(&front));
     loop {
         let stream = match listener.accept().await {
@@ -76,15 +78,25 @@ pub(crate) async fn accept(front: Rc<Front>, listener: TcpListener, connections_
         };
         if front.watch.len() >= connections_max {
             front.metrics.connections_refused_total.add(1);
-            tokio::task::spawn_local(turn_away(stream));
+            tokio::task::spawn_local(turn_away(stream, if tls.is_some() { &[] } else { TOO_MANY_CONNECTIONS }));
             continue;
         }
         if let Err(error) = tune(&stream) {
             tracing::debug!("a connection was gone before it was accepted: {error}");
             continue;
         }
-        let run = run(Rc::clone(&front), stream, Rc::clone(&builder));
-        tokio::task::spawn_local(caught(Rc::clone(&front), run));
+        let (front, builder) = (Rc::clone(&front), Rc::clone(&builder));
+        match &tls {
+            None => {
+                let watched = front.watch.open();
+                let run = run(Rc::clone(&front), stream, watched, builder);
+                tokio::task::spawn_local(caught(front, run));
+            }
+            Some(tls) => {
+                let run = run_tls(Rc::clone(&front), stream, tls.acceptor(), builder);
+                tokio::task::spawn_local(caught(front, run));
+            }
+        }
     }
 }
 
@@ -114,9 +126,38 @@ fn builder(front: &Rc<Front>) -> auto::Builder<LocalExec> {
     builder
 }
 
-/// One connection, from its first byte to its last.
-async fn run(front: Rc<Front>, stream: TcpStream, builder: Rc<auto::Builder<LocalExec>>) {
+/// One connection that must begin with TLS. The handshake has as long as the head of a request.
+async fn run_tls(front: Rc<Front>, stream: TcpStream, acceptor: TlsAcceptor, builder: Rc<auto::Builder<LocalExec>>) {
     let watched = front.watch.open();
+    let connection = Rc::clone(&watched.connection);
+    let mut handshake = pin!(async {
+        let mut first = [0];
+        let seen = stream.peek(&mut first).await?;
+        if seen == 1 && first[0].is_ascii_uppercase() {
+            turn_away(stream, NEEDS_TLS).await;
+            return Err(std::io::Error::other("it speaks plain HTTP"));
+        }
+        acceptor.accept(stream).await
+    });
+    let shaken = poll_fn(|cx| {
+        if connection.poll_cut(cx) {
+            return Poll::Ready(Err(std::io::Error::from(std::io::ErrorKind::TimedOut)));
+        }
+        handshake.as_mut().poll(cx)
+    });
+    match shaken.await {
+        Ok(stream) => run(front, stream, watched, builder).await,
+        Err(error) => tracing::debug!("no TLS came about: {error}"),
+    }
+}
+
+/// One connection, from its first byte to its last.
+async fn run<S: AsyncRead + AsyncWrite + Unpin + 'static>(
+    front: Rc<Front>,
+    stream: S,
+    watched: Watched,
+    builder: Rc<auto::Builder<LocalExec>>,
+) {
     let connection = Rc::clone(&watched.connection);
     let io = TokioIo::new(WatchedIo::new(stream, &watched));
     let service = {
@@ -156,9 +197,9 @@ async fn caught(front: Rc<Front>, future: impl Future) {
     .await;
 }
 
-async fn turn_away(mut stream: TcpStream) {
+async fn turn_away(mut stream: TcpStream, answer: &[u8]) {
     // It may be gone already: then nobody needs the answer.
-    let _ = stream.write_all(TOO_MANY_CONNECTIONS).await;
+    let _ = stream.write_all(answer).await;
     let _ = stream.shutdown().await;
 }
 
@@ -171,6 +212,9 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExec {
         tokio::task::spawn_local(caught(Rc::clone(&self.0), future));
     }
 }
+
+const NEEDS_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\nconnection: close\r\n\
+    content-length: 39\r\n\r\nthis port speaks TLS: use an https URL\n";
 
 const TOO_MANY_CONNECTIONS: &[u8] = b"HTTP/1.1 429 Too Many Requests\r\ncontent-type: application/json\r\n\
     retry-after-ms: 1000\r\nconnection: close\r\ncontent-length: 67\r\n\r\n\
@@ -188,14 +232,11 @@ mod tests {
     }
 
     #[test]
-    fn the_answer_to_too_many_is_well_formed() {
-        let text = std::str::from_utf8(TOO_MANY_CONNECTIONS).expect("text");
-        let (head, body) = text.split_once("\r\n\r\n").expect("a head and a body");
-        assert!(
-            head.contains(&format!("content-length: {}\r\n", body.len()))
-                || head.ends_with(&format!("content-length: {}", body.len())),
-            "{}",
-            body.len()
-        );
+    fn answers_by_hand_are_well_formed() {
+        for answer in [TOO_MANY_CONNECTIONS, NEEDS_TLS] {
+            let text = std::str::from_utf8(answer).expect("text");
+            let (head, body) = text.split_once("\r\n\r\n").expect("a head and a body");
+            assert!(head.ends_with(&format!("content-length: {}", body.len())), "{}", body.len());
+        }
     }
 }

@@ -12,7 +12,6 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 use crate::meters::front::CountedMinutes;
 use crate::metrics::FrontMetrics;
@@ -255,17 +254,17 @@ impl Drop for OpenRequest {
     }
 }
 
-/// The socket of a watched connection.
-pub(crate) struct WatchedIo {
-    stream: TcpStream,
+/// The socket of a watched connection, or TLS over it.
+pub(crate) struct WatchedIo<S> {
+    stream: S,
     watch: Rc<Watch>,
     connection: Rc<Connection>,
 }
 
-impl WatchedIo {
+impl<S> WatchedIo<S> {
     /// Notes what `stream` does in `watched`.
     #[must_use]
-    pub(crate) fn new(stream: TcpStream, watched: &Watched) -> Self {
+    pub(crate) fn new(stream: S, watched: &Watched) -> Self {
         Self { stream, watch: Rc::clone(&watched.watch), connection: Rc::clone(&watched.connection) }
     }
 
@@ -279,7 +278,7 @@ impl WatchedIo {
     }
 }
 
-impl AsyncRead for WatchedIo {
+impl<S: AsyncRead + Unpin> AsyncRead for WatchedIo<S> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
         let before = buf.filled().len();
         let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
@@ -290,7 +289,7 @@ impl AsyncRead for WatchedIo {
     }
 }
 
-impl AsyncWrite for WatchedIo {
+impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedIo<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.note_write(&polled);
@@ -312,7 +311,9 @@ impl AsyncWrite for WatchedIo {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        let polled = Pin::new(&mut self.stream).poll_flush(cx);
+        self.note_write(&polled);
+        polled
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
