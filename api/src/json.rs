@@ -2,6 +2,7 @@
 
 mod append;
 mod config;
+mod first;
 mod read;
 mod request;
 mod resource;
@@ -13,6 +14,7 @@ pub use config::{
     basin_config, parse_basin_reconfiguration, parse_stream_reconfiguration, resolved_stream_config, stream_config,
     stream_config_header,
 };
+pub use first::{first_form_ack, first_form_input};
 pub use read::{append_ack, read_batch, tail_response};
 pub(crate) use read::{damaged, put_read_batch, read_batch_bytes};
 pub use request::{

@@ -267,7 +267,8 @@ mod tests {
 
     #[test]
     fn a_query_is_checked_against_its_set() {
-        let rows: [(&str, Result<(BasinSet, Interval), u16>); 12] = [
+        type Row = (&'static str, Result<(BasinSet, Interval), u16>);
+        let rows: [Row; 12] = [
             ("set=append-ops&start=10&end=20", Ok((BasinSet::AppendOps, Minute))),
             ("set=basin-ops&start=10&end=10&interval=day", Ok((BasinSet::BasinOps, Day))),
             ("set=storage&start=10&end=20", Ok((BasinSet::Storage, Hour))),

@@ -1,6 +1,7 @@
 //! POST records: one batch, or the opening of a session (s2-wire.md 1.4, 1.6, 4.3).
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use api::negotiate::{self, AppendKind, Wire};
 use api::{ApiError, AppendAck, AppendConditions, Code, json, proto};
@@ -28,7 +29,7 @@ pub(crate) async fn append(
     connection: &Rc<Connection>,
     parts: &Parts,
     body: Incoming,
-    stream: Result<(std::sync::Arc<BasinInfo>, StreamName), ApiError>,
+    stream: Result<(Arc<BasinInfo>, StreamName), ApiError>,
 ) -> Result<(usize, Answer), ApiError> {
     let headers = &parts.headers;
     let kind =
@@ -57,28 +58,72 @@ pub(crate) async fn append(
     // The body is read before anything is refused, so that the connection stays usable.
     let body = read_body(&front.budgets.bodies, connection, body, encoding.clone().unwrap_or_default(), limit).await?;
     encoding?;
-    let (basin, stream) = stream?;
-    check_encryption_key(headers)?;
-    let config = stream_config_header(headers)?;
-    let (batch, conditions) = match input {
+    let stream = stream?;
+    let opening = Opening::of(headers)?;
+    let input = match input {
         Wire::Json => json::append_input(&body.bytes, negotiate::format(header(headers, "s2-format"))?)?,
         Wire::Proto => proto::append_input(body.bytes)?,
     };
-    not_deleting(&basin)?;
-    let metered_bytes = batch.metered_bytes().into();
-    let create = basin.config.create_stream_on_append.then(|| stream_spec(&basin, &config));
-    let (shard, target) = front.router.target(&basin, stream);
-    let op = Op::Append(append_op(target, batch, conditions, create));
-    let reply = front.store.ask(shard, op).await?;
-    let Reply::Appended(appended) = reply else { unexpected("an append", &reply) };
-    front.metrics.appended(&appended, front.store.now_us());
-    front.meters.appended((basin.id, &basin.name), &connection.counted, &appended, metered_bytes);
-    let ack = ack(&appended);
+    let ack = ack(&append_batch(front, connection, &stream, &opening, input).await?);
     let body = match output {
         Wire::Json => json::append_ack(&ack).into_bytes(),
         Wire::Proto => proto::append_ack(&ack),
     };
     Ok((6, answer::full(StatusCode::OK, output.content_type(), body)))
+}
+
+/// POST `/{basin}/{stream}`, whatever its content type is.
+///
+/// # Errors
+/// As an append.
+pub(crate) async fn first_form(
+    front: &Rc<Front>,
+    connection: &Rc<Connection>,
+    parts: &Parts,
+    body: Incoming,
+    stream: Result<(Arc<BasinInfo>, StreamName), ApiError>,
+) -> Result<Answer, ApiError> {
+    let headers = &parts.headers;
+    let encoding = negotiate::content_encoding(header(headers, http::header::CONTENT_ENCODING));
+    let limit = BodyLimit { bytes_max: JSON_BYTES_MAX, code: Code::BadJson };
+    let body = read_body(&front.budgets.bodies, connection, body, encoding.clone().unwrap_or_default(), limit).await?;
+    encoding?;
+    let (stream, opening) = (stream?, Opening::of(headers)?);
+    let input = json::first_form_input(&body.bytes)?;
+    let appended = append_batch(front, connection, &stream, &opening, input).await?;
+    Ok(answer::json(StatusCode::OK, json::first_form_ack(&ack(&appended))))
+}
+
+/// What the headers of an append say beside the records.
+struct Opening {
+    config: StreamConfig,
+}
+
+impl Opening {
+    fn of(headers: &HeaderMap) -> Result<Self, ApiError> {
+        check_encryption_key(headers)?;
+        Ok(Self { config: stream_config_header(headers)? })
+    }
+}
+
+/// Appends one batch and waits until it is durable.
+async fn append_batch(
+    front: &Rc<Front>,
+    connection: &Connection,
+    (basin, stream): &(Arc<BasinInfo>, StreamName),
+    opening: &Opening,
+    (batch, conditions): (Batch, AppendConditions),
+) -> Result<Appended, ApiError> {
+    not_deleting(basin)?;
+    let metered_bytes = batch.metered_bytes().into();
+    let create = basin.config.create_stream_on_append.then(|| stream_spec(basin, &opening.config));
+    let (shard, target) = front.router.target(basin, stream.clone());
+    let op = Op::Append(append_op(target, batch, conditions, create));
+    let reply = front.store.ask(shard, op).await?;
+    let Reply::Appended(appended) = reply else { unexpected("an append", &reply) };
+    front.metrics.appended(&appended, front.store.now_us());
+    front.meters.appended((basin.id, &basin.name), &connection.counted, &appended, metered_bytes);
+    Ok(appended)
 }
 
 fn append_op(
@@ -104,7 +149,7 @@ async fn open_session(
     connection: &Rc<Connection>,
     headers: &HeaderMap,
     body: Incoming,
-    stream: Result<(std::sync::Arc<BasinInfo>, StreamName), ApiError>,
+    stream: Result<(Arc<BasinInfo>, StreamName), ApiError>,
 ) -> Result<Answer, (Incoming, ApiError)> {
     let opened = async {
         let (basin, stream) = stream?;

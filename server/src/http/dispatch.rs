@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use model::{Failure, Unavailable};
 
 use super::answer::{self, Answer, header};
-use super::control::{Request, stream_name};
+use super::control::{Request, basin_name, stream_name};
 use super::limits::{BodyLimit, CONTROL_BYTES_MAX, drain, read_body};
 use super::route::{Route, UNKNOWN_ROW};
 use super::watch::{Connection, OpenRequest};
@@ -80,6 +80,9 @@ async fn route(front: &Rc<Front>, connection: &Rc<Connection>, parts: &Parts, bo
             Err(Failure::from(Unavailable::Draining).into())
         }
         Route::Records(segment) => records(front, connection, parts, body, segment).await,
+        Route::FirstForm(basin, stream) => {
+            first_form(front, connection, parts, body, basin, stream).await.map(|answer| (None, answer))
+        }
         Route::Tail(segment) => tail(front, parts, segment).await.map(|answer| (None, answer)),
         Route::Basins
         | Route::Basin(_)
@@ -112,6 +115,22 @@ async fn records(
         read::read(front, connection, parts, &basin, name).await?
     };
     Ok((Some(row), answer))
+}
+
+async fn first_form(
+    front: &Rc<Front>,
+    connection: &Rc<Connection>,
+    parts: &Parts,
+    body: Incoming,
+    basin: &str,
+    stream: &str,
+) -> Result<Answer, ApiError> {
+    let stream = stream_name(stream).and_then(|name| {
+        let basin = front.router.basin_named(&basin_name(basin)?)?;
+        front.meters.basin((basin.id, &basin.name), Meter::operation(APPEND), 1);
+        Ok((basin, name))
+    });
+    append::first_form(front, connection, parts, body, stream).await
 }
 
 async fn tail(front: &Front, parts: &Parts, segment: &str) -> Result<Answer, ApiError> {
@@ -151,7 +170,7 @@ async fn control(
         Route::AccessToken(segment) => request.access_token(segment),
         Route::Usage(basin, stream) => request.usage(basin, stream).await,
         Route::Locations | Route::DefaultLocation => request.locations(),
-        Route::Health | Route::Scrape | Route::Records(_) | Route::Tail(_) => {
+        Route::Health | Route::Scrape | Route::Records(_) | Route::Tail(_) | Route::FirstForm(..) => {
             unreachable!("these are no control-plane routes")
         }
     }
@@ -165,6 +184,9 @@ fn basin_of(front: &Front, parts: &Parts, route: Route<'_>) -> Result<Arc<BasinI
     }
     Ok(basin)
 }
+
+/// The number of the operation.
+const APPEND: u8 = 15;
 
 /// The request is answered without its body; the rest of it is read so that the client sees the answer.
 fn refuse(body: Incoming) {

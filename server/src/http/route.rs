@@ -36,6 +36,8 @@ pub(crate) enum Route<'a> {
     Locations,
     /// `/v1/locations/default`
     DefaultLocation,
+    /// `/v1/{basin}/{stream}`: the call of S2's first public page
+    FirstForm(&'a str, &'a str),
 }
 
 /// The routes as the metrics name them, with the one for unknown paths last. Records are told apart by method and kind.
@@ -90,6 +92,8 @@ impl<'a> Route<'a> {
             ("metrics", [basin, stream, None, None]) => Some(Self::Usage(basin, stream)),
             ("locations", [None, None, None, None]) => Some(Self::Locations),
             ("locations", [Some("default"), None, None, None]) => Some(Self::DefaultLocation),
+            ("basins" | "streams" | "metrics" | "access-tokens" | "locations", _) => None,
+            (basin, [Some(stream), None, None, None]) => Some(Self::FirstForm(basin, stream)),
             _ => None,
         }
     }
@@ -103,6 +107,7 @@ impl<'a> Route<'a> {
             Self::Basin(_) | Self::Stream(_) => "GET, PUT, PATCH, DELETE",
             Self::AccessToken(_) => "DELETE",
             Self::DefaultLocation => "GET, PUT",
+            Self::FirstForm(..) => "POST",
         }
     }
 
@@ -124,6 +129,7 @@ impl<'a> Route<'a> {
             Self::Usage(Some(_), Some(_)) => Some(21),
             Self::Locations => Some(22),
             Self::DefaultLocation => Some(if method == Method::GET { 23 } else { 24 }),
+            Self::FirstForm(..) => Some(15),
         }
     }
 
@@ -137,6 +143,7 @@ impl<'a> Route<'a> {
             Self::Basin(_) => 3,
             Self::Streams => 4,
             Self::Stream(_) => 5,
+            Self::FirstForm(..) => 6,
             Self::Records(_) if method == Method::POST => 6,
             Self::Records(_) => 7,
             Self::Tail(_) => 8,
@@ -185,6 +192,9 @@ mod tests {
             ("/v1/metrics/my-basin/s", Some(Route::Usage(Some("my-basin"), Some("s")))),
             ("/v1/locations/default", Some(Route::DefaultLocation)),
             ("/v1/locations/other", None),
+            ("/v1/my-basin/a%2Fb", Some(Route::FirstForm("my-basin", "a%2Fb"))),
+            ("/v1/my-basin/a/b", None),
+            ("/v1/my-basin", None),
             ("/v1/streams/a/records/tail/x", None),
             ("/v1/basins/a/b", None),
             ("/v1", None),
