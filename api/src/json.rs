@@ -3,6 +3,7 @@
 mod append;
 mod config;
 mod first;
+mod location;
 mod read;
 mod request;
 mod resource;
@@ -15,6 +16,7 @@ pub use config::{
     stream_config_header,
 };
 pub use first::{first_form_ack, first_form_input};
+pub use location::{LocationInfo, is_location, location_info, location_list, parse_location};
 pub use read::{append_ack, read_batch, tail_response};
 pub(crate) use read::{damaged, put_read_batch, read_batch_bytes};
 pub use request::{

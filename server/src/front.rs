@@ -75,6 +75,7 @@ async fn serve(seed: Seed, settings: &Settings) -> std::io::Result<()> {
         sessions: Rc::new(Sessions::new(settings.sessions_max, Arc::clone(&metrics))),
         budgets: Budgets::new(settings.front_bytes_max.as_usize(), &metrics),
         cors: !settings.no_cors,
+        location: settings.location.as_str().into(),
         phase: std::cell::Cell::new(Phase::Serving),
         metrics,
     });

@@ -61,6 +61,8 @@ pub(crate) struct Front {
     pub(crate) sessions: Rc<Sessions>,
     /// Memory for bodies and for batches on their way.
     pub(crate) budgets: Budgets,
+    /// The one location that there is.
+    pub(crate) location: Arc<str>,
     /// Whether CORS headers are sent.
     pub(crate) cors: bool,
     /// How far this front is on its way out.

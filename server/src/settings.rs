@@ -78,6 +78,8 @@ settings! {
     sessions_max: usize = 65_536, "sessions-max", "MILLRACE_SESSIONS_MAX";
     /// Memory per front for request bodies and for batches on their way to slow readers; beyond it requests are answered 429 and readers fetch no further ahead
     front_bytes_max: ByteSize = ByteSize(512 << 20), "front-bytes-max", "MILLRACE_FRONT_BYTES_MAX";
+    /// Name of the location that this server is, as clients see it: 1 to 64 letters, digits, colons, periods and hyphens
+    location: String = "local".to_owned(), "location", "MILLRACE_LOCATION";
     /// Certificate chain in PEM; with tls-key the port speaks TLS only. Read again when the file changes, and on SIGHUP
     tls_cert: PathBuf = PathBuf::new(), "tls-cert", "MILLRACE_TLS_CERT";
     /// Private key of the certificate in PEM
@@ -207,6 +209,12 @@ impl Settings {
             ));
         }
         self.check_tls()?;
+        if !api::json::is_location(&self.location) {
+            return Err(format!(
+                "location is `{}`, and must be 1 to 64 letters, digits, colons, periods and hyphens",
+                self.location
+            ));
+        }
         if self.front_bytes_max < FRONT_BYTES_MIN {
             return Err(format!("front-bytes-max is {}, and must be at least {FRONT_BYTES_MIN}", self.front_bytes_max));
         }

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::bad_json;
 use super::config::{BasinConfigJson, StreamConfigJson};
+use super::location::checked_location;
 use crate::status::{ApiError, Code};
 
 /// POST `/basins`.
@@ -111,24 +112,9 @@ fn optional<'a, T: Deserialize<'a> + Default>(body: &'a [u8]) -> Result<T, ApiEr
 }
 
 /// 1-64 of `[A-Za-z0-9:.-]` (s2-wire.md 1.12).
-fn checked_location(location: Option<String>) -> Result<Option<Arc<str>>, ApiError> {
-    let is_valid = |location: &str| {
-        (1..=LOCATION_BYTES_MAX).contains(&location.len())
-            && location.bytes().all(|b| b.is_ascii_alphanumeric() || b":.-".contains(&b))
-    };
-    match location {
-        Some(location) if !is_valid(&location) => {
-            Err(bad_value("location must be 1 to 64 letters, digits, colons, periods and hyphens"))
-        }
-        location => Ok(location.map(Arc::from)),
-    }
-}
-
 fn bad_value(why: &str) -> ApiError {
     ApiError::new(Code::BadJson, why)
 }
-
-const LOCATION_BYTES_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests {

@@ -1,6 +1,7 @@
 //! Basins and streams as resources: list, create, ensure, reconfigure, delete (s2-wire.md 1.2-1.8).
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use api::query::ListQuery;
 use api::{ApiError, Code, json, negotiate};
@@ -55,16 +56,17 @@ impl Request<'_> {
         if self.parts.method == Method::GET {
             let page = ListQuery::parse_basins(self.query())?;
             let (basins, has_more) = self.front.router.basins().list(&page.prefix, &page.start_after, page.limit);
-            let basins: Vec<_> = basins.iter().map(|b| shown_basin(b)).collect();
+            let basins: Vec<_> = basins.iter().map(|b| self.shown_basin(b)).collect();
             return Ok(answer::json(StatusCode::OK, json::basin_list(&basins, has_more)));
         }
         let token = request_token(self.headers())?;
         let wanted = json::parse_create_basin(self.required_json()?)?;
         no_cipher(wanted.config.stream_cipher.as_ref())?;
+        self.check_location(wanted.location.as_deref())?;
         let request_key = token.map(|token| request_key(token, &json::basin_config(&wanted.config)));
         let op = Op::CreateBasin { basin: wanted.basin, config: wanted.config, request_key };
         let (basin, provision) = basin(self.front.store.ask(METADATA_SHARD, op).await?);
-        Ok(provisioned(StatusCode::CREATED, provision, json::basin_info(&shown_basin(&basin))))
+        Ok(provisioned(StatusCode::CREATED, provision, json::basin_info(&self.shown_basin(&basin))))
     }
 
     /// `/basins/{basin}`
@@ -79,9 +81,10 @@ impl Request<'_> {
             Method::PUT => {
                 let wanted = json::parse_ensure_basin(self.optional_json()?)?;
                 no_cipher(wanted.config.stream_cipher.as_ref())?;
+                self.check_location(wanted.location.as_deref())?;
                 let op = Op::EnsureBasin { basin: name, config: wanted.config };
                 let (basin, provision) = basin(store.ask(METADATA_SHARD, op).await?);
-                Ok(provisioned(ensured(provision), provision, json::basin_info(&shown_basin(&basin))))
+                Ok(provisioned(ensured(provision), provision, json::basin_info(&self.shown_basin(&basin))))
             }
             Method::PATCH => {
                 let change = json::parse_basin_reconfiguration(self.required_json()?)?;
@@ -198,13 +201,40 @@ impl Request<'_> {
         Ok(answer::json(StatusCode::OK, api::usage::response(&metrics)))
     }
 
-    /// `/locations` and `/locations/default`: likewise.
-    pub(crate) fn locations(&self) -> Result<Answer, ApiError> {
+    /// `/locations`
+    pub(crate) fn locations(&self) -> Answer {
+        answer::json(StatusCode::OK, json::location_list(&[self.shown_location()]))
+    }
+
+    /// `/locations/default`: the one that there is, which is all that it can be set to.
+    pub(crate) fn default_location(&self) -> Result<Answer, ApiError> {
         if self.parts.method == Method::PUT {
-            serde_json::from_slice::<String>(self.required_json()?)
-                .map_err(|e| ApiError::new(Code::BadJson, e.to_string()))?;
+            self.check_location(Some(&json::parse_location(self.required_json()?)?))?;
         }
-        Err(not_implemented())
+        Ok(answer::json(StatusCode::OK, json::location_info(&self.shown_location())))
+    }
+
+    fn check_location(&self, wanted: Option<&str>) -> Result<(), ApiError> {
+        match wanted {
+            Some(wanted) if *wanted != *self.front.location => {
+                let why = format!("location `{wanted}` is not served here: `{}` is", self.front.location);
+                Err(ApiError::new(Code::Invalid, why))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    fn shown_location(&self) -> json::LocationInfo {
+        json::LocationInfo { name: Arc::clone(&self.front.location), storage_classes: &["native"] }
+    }
+
+    fn shown_basin(&self, basin: &BasinInfo) -> json::BasinInfo {
+        json::BasinInfo {
+            name: basin.name.clone(),
+            location: Some(Arc::clone(&self.front.location)),
+            created_at_ms: basin.created_at_ms,
+            deleted_at_ms: basin.deleted_at_ms,
+        }
     }
 }
 
@@ -296,15 +326,6 @@ fn stream(reply: Reply) -> (StreamInfo, Provision) {
 fn stream_config(reply: Reply) -> Answer {
     let Reply::StreamConfig(config) = reply else { unexpected("a stream config request", &reply) };
     answer::json(StatusCode::OK, json::resolved_stream_config(&config))
-}
-
-fn shown_basin(basin: &BasinInfo) -> json::BasinInfo {
-    json::BasinInfo {
-        name: basin.name.clone(),
-        location: None,
-        created_at_ms: basin.created_at_ms,
-        deleted_at_ms: basin.deleted_at_ms,
-    }
 }
 
 fn shown_stream(stream: StreamInfo) -> json::StreamInfo {

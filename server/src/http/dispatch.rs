@@ -169,7 +169,8 @@ async fn control(
         Route::AccessTokens => request.access_tokens(),
         Route::AccessToken(segment) => request.access_token(segment),
         Route::Usage(basin, stream) => request.usage(basin, stream).await,
-        Route::Locations | Route::DefaultLocation => request.locations(),
+        Route::Locations => Ok(request.locations()),
+        Route::DefaultLocation => request.default_location(),
         Route::Health | Route::Scrape | Route::Records(_) | Route::Tail(_) | Route::FirstForm(..) => {
             unreachable!("these are no control-plane routes")
         }
