@@ -294,6 +294,8 @@ pub struct ReadBatch {
 pub struct ReadReply {
     /// The incarnation that was read.
     pub stream: StreamId,
+    /// What its ordinary records are sealed with.
+    pub cipher: Option<Cipher>,
     /// What was read.
     pub batches: Vec<ReadBatch>,
     /// Where to go on. At the tail when it equals `tail.seq_num`.
@@ -348,8 +350,10 @@ pub enum Provision {
 pub enum Reply {
     /// The batch is durable.
     Appended(Appended),
-    /// The session may send.
-    Opened(StreamId),
+    /// The session may send, records sealed with this cipher if there is one.
+    Opened(StreamId, Option<Cipher>),
+    /// The batch was not appended: this incarnation wants its records sealed so. Nothing but a creation happened.
+    OtherCipher(StreamId, Option<Cipher>),
     /// The durable tail.
     Tail(Position),
     /// What was read.

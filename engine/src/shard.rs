@@ -20,6 +20,8 @@ mod state;
 mod timer;
 
 #[cfg(test)]
+mod cipher_tests;
+#[cfg(test)]
 #[allow(clippy::cast_possible_truncation, clippy::wildcard_enum_match_arm)]
 mod rig;
 #[cfg(test)]

@@ -10,6 +10,7 @@ pub mod name;
 pub mod placement;
 pub mod position;
 pub mod record;
+pub mod sealed;
 pub mod stored;
 pub mod varint;
 

@@ -20,6 +20,7 @@ use super::cursor::{Cursor, Step};
 use super::pieces::Pieces;
 use super::session::Place;
 use super::{Front, Phase};
+use crate::encryption::Sealer;
 
 /// Once this much is ready to be sent, nothing more is encoded.
 const READY_BYTES_MAX: usize = 128 << 10;
@@ -29,6 +30,7 @@ pub(crate) struct ReadSession {
     front: Rc<Front>,
     place: Place,
     cursor: Cursor,
+    sealer: Option<Sealer>,
     wire: Wire,
     pieces: Pieces,
     over: bool,
@@ -46,11 +48,12 @@ pub(crate) enum Wire {
 impl ReadSession {
     /// A session from where `cursor` is.
     #[must_use]
-    pub(crate) fn new(front: &Rc<Front>, place: Place, cursor: Cursor, wire: Wire) -> Self {
+    pub(crate) fn new(front: &Rc<Front>, place: Place, cursor: Cursor, sealer: Option<Sealer>, wire: Wire) -> Self {
         Self {
             front: Rc::clone(front),
             place,
             cursor,
+            sealer,
             wire,
             pieces: Pieces::default(),
             over: false,
@@ -96,7 +99,11 @@ impl ReadSession {
 
     fn encode(&mut self, step: Step) {
         match step {
-            Step::Batch(batch, tail) => self.batch(&batch, tail),
+            Step::Batch(batch, tail) => match self.sealer.as_ref().map(|sealer| sealer.open(&batch)) {
+                None => self.batch(&batch, tail),
+                Some(Ok(opened)) => self.batch(&opened, tail),
+                Some(Err(error)) => self.fail(&error),
+            },
             Step::Heartbeat(tail) => self.heartbeat(tail),
             Step::End => {
                 self.over = true;
