@@ -5,6 +5,7 @@
 
 pub mod config;
 pub mod failure;
+pub mod lease;
 pub mod limits;
 pub mod name;
 pub mod placement;

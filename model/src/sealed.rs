@@ -7,7 +7,7 @@
 //! 2A len  metered_bytes (u32, little endian)  envelope
 //! ```
 //! The envelope is the cipher's business (nonce, ciphertext, tag); this module knows none. What is sealed is
-//! `(1A len (0A len name) (12 len value))*  (22 len body)`, exactly as a clear record has it, so an opened record is put
+//! `(1A len (0A len name) (12 len value))*  (22 len body)`, as a clear record has it, so an opened record is put
 //! together without encoding anything again. A record with this field has no other field but its numbers, and only
 //! [`seal`] makes one: no client can.
 
@@ -85,8 +85,8 @@ pub enum NotOpened<E> {
     Malformed,
 }
 
-/// A run of stored records with the sealed ones opened. `open` gets a record's metered size and its envelope, and adds what was
-/// secret to the buffer.
+/// A run of stored records with the sealed ones opened. `open` gets a record's metered size and its envelope, and adds
+/// what was secret to the buffer.
 ///
 /// # Errors
 /// At the first record that does not open.

@@ -55,10 +55,9 @@ fn stored(batch: &Batch) -> ReadBatch {
 }
 
 fn code(result: Result<ReadBatch, ApiError>) -> Option<String> {
-    match result.err()?.body {
-        api::status::ErrorBody::Coded(code, message) => Some(format!("{}: {message}", code.as_str())),
-        other => Some(format!("{other:?}")),
-    }
+    let body = result.err()?.body;
+    let api::status::ErrorBody::Coded(code, message) = body else { return Some(format!("{body:?}")) };
+    Some(format!("{}: {message}", code.as_str()))
 }
 
 fn records() -> impl Strategy<Value = Vec<Plain>> {

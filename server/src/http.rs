@@ -6,6 +6,7 @@ pub(crate) mod append_session;
 pub(crate) mod control;
 pub(crate) mod cursor;
 pub(crate) mod dispatch;
+pub(crate) mod lease;
 pub(crate) mod limits;
 pub(crate) mod listen;
 pub(crate) mod payload;
@@ -54,6 +55,8 @@ pub(crate) struct Front {
     pub(crate) sessions: Rc<Sessions>,
     /// Memory for bodies and for batches on their way.
     pub(crate) budgets: Budgets,
+    /// Requests that wait for a lease.
+    pub(crate) lease_waits: lease::Waits,
     /// Whether CORS headers are sent.
     pub(crate) cors: bool,
     /// How far this front is on its way out.

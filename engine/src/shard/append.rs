@@ -6,6 +6,7 @@ use model::{Failure, FencingToken, Rejected, StreamId, Unavailable};
 use crate::event::{Append, Effects, Now, Reply, ReplyTo, StreamSpec, Target};
 use crate::mutation::Mutation;
 use crate::shard::Shard;
+use crate::shard::stage::Answer;
 use crate::stream::admit::{Conditions, admit};
 use crate::stream::op::ControlOp;
 use crate::stream::state::{Life, Stream};
@@ -70,7 +71,7 @@ impl Shard {
                 || (Mutation::TokenMismatchEarly.is_on() && matches!(rejected, Rejected::FencingTokenMismatch(_)));
             (Failure::Rejected(rejected), if early { 0 } else { ticket })
         })?;
-        self.stage_batch(now, place, &batch, admitted, (to, arrived_us));
+        self.stage_batch(now, place, &batch, admitted, (Answer::Ack(to), arrived_us));
         Ok(None)
     }
 

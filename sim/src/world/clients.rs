@@ -504,7 +504,8 @@ impl World {
             | Op::EnsureStream { target, .. }
             | Op::ReconfigureStream { target, .. }
             | Op::GetStreamConfig { target }
-            | Op::DeleteStream { target } => target.group,
+            | Op::DeleteStream { target }
+            | Op::Lease { target, .. } => target.group,
             Op::CreateBasin { .. }
             | Op::EnsureBasin { .. }
             | Op::ReconfigureBasin { .. }

@@ -92,7 +92,8 @@ impl Pending {
             Op::Follow(Follow { target, .. })
             | Op::ReconfigureStream { target, .. }
             | Op::GetStreamConfig { target }
-            | Op::DeleteStream { target } => (Some(target), false),
+            | Op::DeleteStream { target }
+            | Op::Lease { target, .. } => (Some(target), false),
             Op::EndSession(_)
             | Op::CancelFollow(_)
             | Op::ListStreams { .. }
@@ -198,6 +199,9 @@ impl World {
             Reply::Appended(_)
             | Reply::Opened(..)
             | Reply::OtherCipher(..)
+            | Reply::Lease(_)
+            | Reply::LeaseHeld(_)
+            | Reply::LeaseLost
             | Reply::Tail(_)
             | Reply::Read(_)
             | Reply::Stream(..)
@@ -673,6 +677,9 @@ const fn name_of(reply: &Reply) -> &'static str {
         Reply::StreamConfig(_) => "stream config",
         Reply::Streams(..) => "streams",
         Reply::Basin(..) => "basin",
+        Reply::Lease(_) => "lease",
+        Reply::LeaseHeld(_) => "lease held",
+        Reply::LeaseLost => "lease lost",
         Reply::Done => "done",
         Reply::Failed(Failure::Rejected(_)) => "rejected",
         Reply::Failed(Failure::Unavailable(_)) => "unavailable",
@@ -687,6 +694,9 @@ fn numbers_of(token: u64, reply: &Reply) -> [u64; 3] {
         Reply::Tail(tail) => [token, tail.seq_num, tail.timestamp],
         Reply::Read(read) => [token, read.next_seq_num, read.tail.seq_num],
         Reply::Streams(streams, _) => [token, streams.len() as u64, 0],
+        Reply::Lease(lease) => [token, lease.as_ref().map_or(0, |l| l.generation), 0],
+        Reply::LeaseHeld(lease) => [token, lease.generation, 0],
+        Reply::LeaseLost => [token, 0, 0],
         Reply::Stream(..) | Reply::StreamConfig(_) | Reply::Basin(..) | Reply::Done | Reply::Failed(_) => [token, 0, 0],
     }
 }
