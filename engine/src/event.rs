@@ -9,6 +9,7 @@ use bytes::Bytes;
 use model::config::{
     BasinConfig, BasinReconfiguration, Cipher, MeteredClass, ResolvedStreamConfig, StreamReconfiguration,
 };
+use model::lease::{LeaseDuration, LeaseHolder};
 use model::{
     BasinId, BasinName, Batch, Failure, FencingToken, GroupId, NamePrefix, Position, ShardId, StreamId, StreamName,
 };
@@ -140,6 +141,13 @@ pub enum Op {
         /// The stream.
         target: Target,
     },
+    /// The lease of a stream; answered by [`Reply::Lease`], [`Reply::LeaseHeld`], [`Reply::LeaseLost`] or [`Reply::Done`].
+    Lease {
+        /// The stream.
+        target: Target,
+        /// What is wanted of it.
+        request: LeaseRequest,
+    },
     /// The streams of one basin that live on this shard, in order; answered by [`Reply::Streams`].
     ListStreams {
         /// The basin.
@@ -179,6 +187,34 @@ pub enum Op {
         /// Its name.
         basin: BasinName,
     },
+}
+
+/// What is asked of a stream's lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LeaseRequest {
+    /// To have it, unless somebody has. Answered by [`Reply::Lease`] or [`Reply::LeaseHeld`].
+    Acquire {
+        /// Who wants it.
+        holder: LeaseHolder,
+        /// How long it holds without being renewed.
+        duration: LeaseDuration,
+        /// The fencing token that comes with it: never used before. The core has no randomness.
+        token: FencingToken,
+    },
+    /// To have it for longer. Answered by [`Reply::Lease`] or [`Reply::LeaseLost`].
+    Renew {
+        /// The token it came with.
+        token: FencingToken,
+        /// Another duration.
+        duration: Option<LeaseDuration>,
+    },
+    /// To give it back. Answered by [`Reply::Done`] or [`Reply::LeaseLost`].
+    Release {
+        /// The token it came with.
+        token: FencingToken,
+    },
+    /// To know who has it. Answered by [`Reply::Lease`].
+    Inspect,
 }
 
 /// One batch to append.
@@ -298,6 +334,8 @@ pub struct ReadBatch {
 pub struct ReadReply {
     /// The incarnation that was read.
     pub stream: StreamId,
+    /// What its ordinary records are sealed with.
+    pub cipher: Option<Cipher>,
     /// What was read.
     pub batches: Vec<ReadBatch>,
     /// Where to go on. At the tail when it equals `tail.seq_num`.
@@ -319,6 +357,19 @@ pub struct StreamInfo {
     pub deleted_at_ms: Option<u64>,
     /// Fixed at creation.
     pub cipher: Option<Cipher>,
+}
+
+/// Who holds a stream's lease. The token is not told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaseInfo {
+    /// Who.
+    pub holder: LeaseHolder,
+    /// How long it holds without being renewed.
+    pub duration: LeaseDuration,
+    /// How often the stream's lease was given, this time included.
+    pub generation: u64,
+    /// It runs out after this many milliseconds.
+    pub expires_in_ms: u64,
 }
 
 /// A basin as everyone may see it: committed state.
@@ -352,8 +403,10 @@ pub enum Provision {
 pub enum Reply {
     /// The batch is durable.
     Appended(Appended),
-    /// The session may send.
-    Opened(StreamId),
+    /// The session may send, records sealed with this cipher if there is one.
+    Opened(StreamId, Option<Cipher>),
+    /// The batch was not appended: this incarnation wants its records sealed so. Nothing but a creation happened.
+    OtherCipher(StreamId, Option<Cipher>),
     /// The durable tail.
     Tail(Position),
     /// What was read.
@@ -366,6 +419,12 @@ pub enum Reply {
     Streams(Vec<StreamInfo>, bool),
     /// The basin.
     Basin(BasinInfo, Provision),
+    /// Who holds the lease, if anybody does.
+    Lease(Option<LeaseInfo>),
+    /// Somebody else holds it.
+    LeaseHeld(LeaseInfo),
+    /// The token is of no lease that is in force: it ran out, was given back or taken, or somebody set another token.
+    LeaseLost,
     /// It is durable.
     Done,
     /// It did not happen, or may have: the failure tells.

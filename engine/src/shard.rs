@@ -3,6 +3,7 @@
 //! ```text
 //! append.rs   admit -> stage            control.rs  streams and basins        read.rs    locate -> cut -> reply
 //! stage.rs    stage -> seal -> Write    durable.rs  DiskDone -> commit -> apply -> reply, wake
+//! lease.rs    who may append
 //! timer.rs    expiry, idle extents      checkpoint.rs, recover.rs             state.rs   what operations change
 //! ```
 
@@ -13,12 +14,19 @@ mod durable;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod inspect;
+mod lease;
 mod read;
 mod recover;
 mod stage;
 mod state;
 mod timer;
 
+#[cfg(test)]
+#[allow(clippy::wildcard_enum_match_arm)]
+mod cipher_tests;
+#[cfg(test)]
+#[allow(clippy::wildcard_enum_match_arm)]
+mod lease_tests;
 #[cfg(test)]
 #[allow(clippy::cast_possible_truncation, clippy::wildcard_enum_match_arm)]
 mod rig;
@@ -32,7 +40,7 @@ use model::limits::BATCH_RECORDS_MAX;
 use model::placement::Placement;
 use model::{Failure, ShardId};
 
-use crate::event::{Effect, Effects, Event, LogReadId, Now, Op, Reply, ReplyTo, Request, SessionId};
+use crate::event::{Effect, Effects, Event, LeaseRequest, LogReadId, Now, Op, Reply, ReplyTo, Request, SessionId};
 pub use crate::log::recovery::LogImage;
 use crate::log::segment::SegmentHeader;
 use crate::log::space::Space;
@@ -176,6 +184,8 @@ pub struct Shard {
     chores: VecDeque<Chore>,
     timer: Timer,
     is_draining: bool,
+    /// When it started, on the clock of `Now::mono_us`: leases of before run anew from here.
+    started_us: u64,
     /// Something was refused for want of room: a checkpoint may free some, though nothing is written that asks for one.
     wants_room: bool,
     stats: ShardStats,
@@ -211,6 +221,7 @@ impl Shard {
 
     /// Asks for what the shard needs to begin: elections, a first segment, basins to show. Called once, before any event.
     pub fn start(&mut self, now: Now, effects: &mut Effects) {
+        self.started_us = now.mono_us;
         for basin in self.state.metadata.iter() {
             effects.push(Effect::Publish(crate::event::BasinChange::Put(basin.info.clone())));
         }
@@ -255,6 +266,7 @@ impl Shard {
             }
             Op::GetStreamConfig { target } => self.get_stream_config(to, &target, effects),
             Op::DeleteStream { target } => self.delete_stream(now, to, &target, effects),
+            Op::Lease { target, request } => self.lease(now, to, &target, request, effects),
             Op::ListStreams { basin_id, prefix, start_after, limit } => {
                 let lists = self.state.groups.iter().map(|g| g.catalog.list(basin_id, &prefix, &start_after, limit));
                 effects.reply(to, control::merge_lists(lists, limit));
@@ -349,6 +361,12 @@ const fn log_bytes_max(op: &Op) -> usize {
         Op::Read(read) => match read.create {
             Some(_) => CONTROL_BYTES_MAX,
             None => 0,
+        },
+        Op::Lease { request, .. } => match request {
+            LeaseRequest::Inspect => 0,
+            LeaseRequest::Acquire { .. } | LeaseRequest::Renew { .. } | LeaseRequest::Release { .. } => {
+                CONTROL_BYTES_MAX
+            }
         },
         Op::CreateStream { .. }
         | Op::EnsureStream { .. }

@@ -6,5 +6,6 @@
 pub mod admit;
 pub mod catalog;
 pub mod index;
+pub mod lease;
 pub mod op;
 pub mod state;

@@ -5,11 +5,13 @@
 
 pub mod config;
 pub mod failure;
+pub mod lease;
 pub mod limits;
 pub mod name;
 pub mod placement;
 pub mod position;
 pub mod record;
+pub mod sealed;
 pub mod stored;
 pub mod varint;
 

@@ -7,6 +7,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
+use crate::config::Cipher;
 use crate::limits::{BATCH_METERED_BYTES_MAX, BATCH_RECORDS_MAX, RECORD_METERED_BYTES_MAX, RECORD_STORED_BYTES_MAX};
 use crate::name::FencingToken;
 use crate::stored;
@@ -67,13 +68,15 @@ pub struct RecordSpan {
     /// The client's timestamp, if it gave one.
     pub timestamp: Option<u64>,
     /// `AppendRecord.headers` as protobuf fields: tag, length, `Header`, again and again.
-    headers: Span,
+    pub(crate) headers: Span,
     /// The body, raw.
-    body: Span,
+    pub(crate) body: Span,
     /// Bytes of the headers as `SequencedRecord` stores them.
-    headers_stored_bytes: u32,
+    pub(crate) headers_stored_bytes: u32,
     /// Whether it is a fence or trim command.
     pub is_command: bool,
+    /// Whether `body` is a sealed record (`crate::sealed`), and there are no headers.
+    pub(crate) is_sealed: bool,
 }
 
 impl RecordSpan {
@@ -114,11 +117,12 @@ impl RecordSpan {
 /// 1-1000 records, at most 1 MiB metered, every record within its limits, every command well formed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Batch {
-    bytes: Bytes,
-    records: Vec<RecordSpan>,
-    metered_bytes: u32,
-    stored_bytes_max: u32,
-    has_commands: bool,
+    pub(crate) bytes: Bytes,
+    pub(crate) records: Vec<RecordSpan>,
+    pub(crate) metered_bytes: u32,
+    pub(crate) stored_bytes_max: u32,
+    pub(crate) has_commands: bool,
+    pub(crate) cipher: Option<Cipher>,
 }
 
 impl Batch {
@@ -134,7 +138,13 @@ impl Batch {
         &self.records
     }
 
-    /// Metered size of all records, in bytes.
+    /// What its ordinary records are sealed with; `None` means that they are clear.
+    #[must_use]
+    pub const fn cipher(&self) -> Option<Cipher> {
+        self.cipher
+    }
+
+    /// Metered size of all records, in bytes; sealing does not change it.
     #[must_use]
     pub const fn metered_bytes(&self) -> u32 {
         self.metered_bytes
@@ -185,7 +195,8 @@ impl BatchBuilder {
         if self.records.len() == BATCH_RECORDS_MAX {
             return invalid("record batch must not exceed 1000 records");
         }
-        let mut record = RecordSpan { timestamp, headers, body, headers_stored_bytes: 0, is_command: false };
+        let mut record =
+            RecordSpan { timestamp, headers, body, headers_stored_bytes: 0, is_command: false, is_sealed: false };
         let mut metered = 8 + u64::from(body.len);
         let mut headers_count = 0u32;
         let mut headers_stored = 0usize;
@@ -241,6 +252,7 @@ impl BatchBuilder {
             metered_bytes: u32::try_from(self.metered_bytes).expect("at most 1 MiB"),
             stored_bytes_max: u32::try_from(self.stored_bytes_max).expect("metered size bounds it to a few MiB"),
             has_commands: self.has_commands,
+            cipher: None,
         })
     }
 }

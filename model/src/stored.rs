@@ -3,22 +3,25 @@
 //! ```text
 //! 0A len  08 seq_num  10 timestamp  (1A len (0A len name) (12 len value))*  (22 len body)
 //! ```
-//! Zero numbers and empty bytes are left out, as proto3 does. A run of these, followed by a `tail` field or not, is
+//! In place of its headers and body a record may have one field `2A len sealed` (`crate::sealed`): it is then not yet
+//! what a reader gets. Zero numbers and empty bytes are left out, as proto3 does. A run of these, followed by a `tail` field or not, is
 //! a valid `ReadBatch`; so a read copies nothing and encodes nothing per record.
 
 use crate::limits::BATCH_RECORDS_MAX;
 use crate::position::Position;
 use crate::record::{Batch, Command, RecordSpan, parse_command};
+use crate::sealed;
 use crate::varint::{self, Fields, Value};
 
-const RECORD: u8 = 0x0a;
+pub(crate) const RECORD: u8 = 0x0a;
 const TAIL: u8 = 0x12;
-const SEQ_NUM: u8 = 0x08;
-const TIMESTAMP: u8 = 0x10;
-const HEADER: u8 = 0x1a;
-const BODY: u8 = 0x22;
-const NAME: u8 = 0x0a;
-const VALUE: u8 = 0x12;
+pub(crate) const SEQ_NUM: u8 = 0x08;
+pub(crate) const TIMESTAMP: u8 = 0x10;
+pub(crate) const HEADER: u8 = 0x1a;
+pub(crate) const BODY: u8 = 0x22;
+const SEALED: u8 = 0x2a;
+pub(crate) const NAME: u8 = 0x0a;
+pub(crate) const VALUE: u8 = 0x12;
 
 /// How the payload of a stored frame is encoded. Others (a Kafka record batch as received) may join later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,12 +43,12 @@ impl TryFrom<u8> for PayloadKind {
 }
 
 /// Bytes of a non-empty bytes field with a one-byte tag; an empty one is left out.
-const fn field_bytes(len: usize) -> usize {
+pub(crate) const fn field_bytes(len: usize) -> usize {
     if len == 0 { 0 } else { 1 + varint::len(len as u64) + len }
 }
 
 /// Bytes of a number field; zero is left out.
-const fn number_bytes(value: u64) -> usize {
+pub(crate) const fn number_bytes(value: u64) -> usize {
     if value == 0 { 0 } else { 1 + varint::len(value) }
 }
 
@@ -119,7 +122,7 @@ pub fn put_record(out: &mut [u8], bytes: &[u8], record: &RecordSpan, position: P
             at = put_bytes(out, at, VALUE, value);
         }
     }
-    at = put_bytes(out, at, BODY, record.body(bytes));
+    at = put_bytes(out, at, if record.is_sealed { SEALED } else { BODY }, record.body(bytes));
     assert_eq!(at, start + inner, "a record takes the bytes it announces");
     at
 }
@@ -153,8 +156,10 @@ pub struct StoredRecord<'a> {
     pub position: Position,
     /// The body.
     pub body: &'a [u8],
-    /// Metered size in bytes (s2-wire.md 4.1).
+    /// Metered size in bytes (s2-wire.md 4.1); of a sealed record that of the clear one.
     pub metered_bytes: u64,
+    /// The sealed headers and body, if they are sealed; then `body` is empty and there are no headers.
+    pub sealed: Option<&'a [u8]>,
     /// The fields of the record, for its headers.
     inner: &'a [u8],
     /// Bytes of the record in the run, its own tag and length included.
@@ -209,8 +214,14 @@ impl<'a> StoredRecords<'a> {
         let (len, start) = varint::get(self.run, self.at + 1)?;
         let end = start.checked_add(usize::try_from(len).ok()?)?;
         let inner = self.run.get(start..end)?;
-        let mut record =
-            StoredRecord { position: Position::ZERO, body: &[], metered_bytes: 8, inner, stored_bytes: end - self.at };
+        let mut record = StoredRecord {
+            position: Position::ZERO,
+            body: &[],
+            metered_bytes: 8,
+            sealed: None,
+            inner,
+            stored_bytes: end - self.at,
+        };
         for field in Fields::new(inner) {
             match field.ok()? {
                 (1, Value::Varint(seq_num)) => record.position.seq_num = seq_num,
@@ -220,8 +231,13 @@ impl<'a> StoredRecords<'a> {
                     record.metered_bytes += 2 + name.len() as u64 + value.len() as u64;
                 }
                 (4, Value::Bytes(body, _)) => record.body = body,
+                (5, Value::Bytes(sealed, _)) => record.sealed = Some(sealed),
                 _ => return None,
             }
+        }
+        if let Some(sealed) = record.sealed {
+            let is_alone = record.metered_bytes == 8 && record.body.is_empty();
+            record.metered_bytes = sealed::metered_bytes(sealed).filter(|_| is_alone)?.into();
         }
         record.metered_bytes += record.body.len() as u64;
         self.at = end;

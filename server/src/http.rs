@@ -6,6 +6,7 @@ pub(crate) mod append_session;
 pub(crate) mod control;
 pub(crate) mod cursor;
 pub(crate) mod dispatch;
+pub(crate) mod lease;
 pub(crate) mod limits;
 pub(crate) mod listen;
 pub(crate) mod payload;
@@ -63,6 +64,8 @@ pub(crate) struct Front {
     pub(crate) budgets: Budgets,
     /// The one location that there is.
     pub(crate) location: Arc<str>,
+    /// Requests that wait for a lease.
+    pub(crate) lease_waits: lease::Waits,
     /// Whether CORS headers are sent.
     pub(crate) cors: bool,
     /// How far this front is on its way out.

@@ -92,6 +92,7 @@ impl Clerk {
             | Op::CreateStream { .. }
             | Op::EnsureStream { .. }
             | Op::ReconfigureStream { .. }
+            | Op::Lease { .. }
             | Op::EnsureBasin { .. }
             | Op::ReconfigureBasin { .. } => panic!("not asked in these tests"),
         }

@@ -230,7 +230,8 @@ impl FrontPort {
             | Op::CreateBasin { .. }
             | Op::EnsureBasin { .. }
             | Op::ReconfigureBasin { .. }
-            | Op::DeleteBasin { .. } => lane.send_answered(request),
+            | Op::DeleteBasin { .. }
+            | Op::Lease { .. } => lane.send_answered(request),
         }
     }
 

@@ -1,10 +1,12 @@
 //! Appends: resolve, admit, stage; and how a missing stream comes to be.
 
+use model::config::Cipher;
 use model::{Failure, FencingToken, Rejected, StreamId, Unavailable};
 
 use crate::event::{Append, Effects, Now, Reply, ReplyTo, StreamSpec, Target};
 use crate::mutation::Mutation;
 use crate::shard::Shard;
+use crate::shard::stage::Answer;
 use crate::stream::admit::{Conditions, admit};
 use crate::stream::op::ControlOp;
 use crate::stream::state::{Life, Stream};
@@ -23,7 +25,14 @@ impl Shard {
         }
         let session = append.session;
         let target = Mutation::SeqNumReused.is_on().then(|| append.target.clone());
-        if let Err(refusal) = self.try_append(now, to, arrived_us, append) {
+        let tried = self.try_append(now, to, arrived_us, append);
+        if let Ok(Some((id, cipher))) = tried {
+            if let Some(session) = session {
+                self.poisoned.insert(session);
+            }
+            effects.reply(to, Reply::OtherCipher(id, cipher));
+        }
+        if let Err(refusal) = tried {
             if let Some(Ok(Some((group, id)))) = target.map(|target| self.find(&target)) {
                 self.state.groups[group].catalog.get_mut(id).expect("just found").rewind();
             }
@@ -34,13 +43,24 @@ impl Shard {
         }
     }
 
-    fn try_append(&mut self, now: Now, to: ReplyTo, arrived_us: u64, append: Append) -> Result<(), Refusal> {
+    /// Stages the batch, or says that the stream wants another cipher than the batch has. The one place that holds: no
+    /// clear record in a stream with a cipher, no sealed one in a stream without, none under another cipher.
+    fn try_append(
+        &mut self,
+        now: Now,
+        to: ReplyTo,
+        arrived_us: u64,
+        append: Append,
+    ) -> Result<Option<(StreamId, Option<Cipher>)>, Refusal> {
         let Append { target, batch, match_seq_num, fencing_token, create, session: _ } = append;
         // Commands make room rather than take it, so they may use the reserve.
         let only_commands = batch.has_commands() && batch.records().iter().all(|r| r.is_command);
         self.check_space(if only_commands { 0 } else { RESERVE_BYTES })?;
         let place = self.resolve_to_write(now, &target, create)?;
         let stream = self.stream(place);
+        if batch.cipher() != stream.cipher {
+            return Ok(Some((place.1, stream.cipher)));
+        }
         let fencing_token: Option<&FencingToken> = fencing_token.as_ref();
         let conditions = Conditions { match_seq_num, fencing_token };
         let ticket = stream.touched;
@@ -51,8 +71,8 @@ impl Shard {
                 || (Mutation::TokenMismatchEarly.is_on() && matches!(rejected, Rejected::FencingTokenMismatch(_)));
             (Failure::Rejected(rejected), if early { 0 } else { ticket })
         })?;
-        self.stage_batch(now, place, &batch, admitted, (to, arrived_us));
-        Ok(())
+        self.stage_batch(now, place, &batch, admitted, (Answer::Ack(to), arrived_us));
+        Ok(None)
     }
 
     pub(crate) fn open_session(
@@ -64,7 +84,7 @@ impl Shard {
         effects: &mut Effects,
     ) {
         match self.resolve_to_write(now, target, create) {
-            Ok((_, id)) => effects.reply(to, Reply::Opened(id)),
+            Ok(place) => effects.reply(to, Reply::Opened(place.1, self.stream(place).cipher)),
             Err(refusal) => self.fail(to, refusal, effects),
         }
     }

@@ -29,6 +29,7 @@ use crate::mutation::Mutation;
 use crate::shard::Shard;
 use crate::shard::append::FULL_BYTES;
 use crate::stream::index::{IndexEntry, StreamIndex};
+use crate::stream::lease::Lease;
 use crate::stream::op::{get_basin, get_cipher, get_stream_config, put_basin, put_cipher, put_stream_config};
 use crate::stream::state::{Life, Stream};
 
@@ -238,6 +239,9 @@ impl Pieces {
     }
 }
 
+/// In front of a lease, in the place of the cipher.
+const HAS_LEASE: u8 = 0x80;
+
 pub(super) fn put_row(w: &mut Writer, stream: &Stream) {
     w.u64(stream.id.0).u64(stream.basin.0).bytes(stream.name.as_str().as_bytes()).u64(stream.created_ms);
     w.option_u64(stream.request_key);
@@ -253,7 +257,14 @@ pub(super) fn put_row(w: &mut Writer, stream: &Stream) {
     let token = stream.token.as_ref().filter(|_| !Mutation::FenceNotInCheckpoint.is_on());
     let written_s = if Mutation::AgeNotInCheckpoint.is_on() { 0 } else { stream.written_s };
     w.bytes(token.map_or("", FencingToken::as_str).as_bytes()).u32(written_s);
-    put_cipher(w, stream.cipher);
+    match &stream.lease {
+        None => put_cipher(w, stream.cipher),
+        Some(lease) => {
+            w.u8(HAS_LEASE);
+            lease.encode(w);
+            put_cipher(w, stream.cipher);
+        }
+    }
     let ahead = Mutation::ConfigInCheckpointAhead.is_on();
     put_stream_config(w, &if ahead { &stream.config } else { &stream.committed_config }.to_config());
     w.u32(u32::try_from(stream.index.entries().len()).expect("an index is bounded by memory"));
@@ -274,6 +285,12 @@ fn get_row(r: &mut Reader<'_>) -> Result<Stream, Malformed> {
     let token = FencingToken::try_from(r.str()?).map_err(|_| Malformed)?;
     let token = (!token.as_str().is_empty()).then_some(token);
     let written_s = r.u32()?;
+    // Checkpoints of before there were leases have the cipher here; it is never this byte.
+    let mut lease = None;
+    if r.rest().first() == Some(&HAS_LEASE) {
+        r.u8()?;
+        lease = Some(Box::new(Lease::decode(r)?));
+    }
     let cipher = get_cipher(r)?;
     let config = get_stream_config(r)?.resolve(&StreamConfig::default());
     let mut entries = Vec::new();
@@ -293,8 +310,21 @@ fn get_row(r: &mut Reader<'_>) -> Result<Stream, Malformed> {
     (stream.tail, stream.next, stream.trim_point) = (tail, tail, trim_point);
     (stream.next_token, stream.token) = (token.clone(), token);
     stream.written_s = written_s;
+    stream.lease = lease;
     stream.index = entries;
     Ok(stream)
+}
+
+/// A stream as a checkpoint gives it back.
+#[cfg(test)]
+pub(super) fn row_there_and_back(stream: &Stream) -> Stream {
+    let mut w = Writer::new();
+    put_row(&mut w, stream);
+    let bytes = w.finish();
+    let mut r = Reader::new(&bytes);
+    let read = get_row(&mut r).expect("it was just written");
+    assert!(r.is_empty());
+    read
 }
 
 /// A group as a checkpoint has it.

@@ -153,7 +153,7 @@ impl Shard {
         }
     }
 
-    fn existing_place(&self, target: &Target) -> Result<Place, Refusal> {
+    pub(crate) fn existing_place(&self, target: &Target) -> Result<Place, Refusal> {
         self.live_place(target)?.ok_or_else(|| (not_found(target), 0))
     }
 

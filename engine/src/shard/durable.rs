@@ -10,7 +10,7 @@ use crate::event::{Appended, Effect, Effects, Now, Reply};
 use crate::log::Lsn;
 use crate::mutation::Mutation;
 use crate::shard::Shard;
-use crate::shard::stage::{Part, Staged};
+use crate::shard::stage::{Answer, Part, Staged};
 use crate::shard::state::{Change, Indexing, Phase};
 use crate::stream::index::ENTRY_BYTES;
 use crate::stream::op::{BatchOp, ControlOp};
@@ -96,7 +96,11 @@ impl Shard {
                     let class = self.stream((part.group, op.stream)).config.storage_class.as_deref();
                     let class = MeteredClass::named(class);
                     let appended = Appended { start: op.first, end: op.end, tail, stream: op.stream, class, times };
-                    effects.reply(to, Reply::Appended(appended));
+                    match to {
+                        Answer::Ack(to) => effects.reply(to, Reply::Appended(appended)),
+                        Answer::With(to, reply) => effects.reply(to, *reply),
+                        Answer::Nobody => {}
+                    }
                 }
                 Staged::Control(op, reply) => {
                     let change = self.state.apply_control(part.group, &op, Phase::Live);

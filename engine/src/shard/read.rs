@@ -89,7 +89,7 @@ impl Shard {
         let tail = stream.tail;
         let ticket = if stream.is_visible() { 0 } else { stream.touched };
         if limits.count == Some(0) || limits.bytes == Some(0) {
-            let nothing = ReadReply { stream: id, batches: vec![], next_seq_num: tail.seq_num, tail, done: true };
+            let nothing = ReadReply { done: true, ..nothing_of(stream) };
             return self.reply_after(ticket, to, Reply::Read(nothing), effects);
         }
         let (next, seek) = match begin(start, tail, clamp) {
@@ -97,7 +97,7 @@ impl Shard {
             Err(rejected) => return self.fail(to, (rejected.into(), ticket), effects),
         };
         if next >= tail.seq_num {
-            return self.reply_after(ticket, to, at_tail(id, tail, may_follow), effects);
+            return self.reply_after(ticket, to, at_tail(stream, may_follow), effects);
         }
         let target = Target { incarnation: Some(id), ..target };
         let piece = (Lsn(0), Lsn(0));
@@ -232,7 +232,7 @@ impl Shard {
             None => stream.index.entry_of(read.next).unwrap_or(0),
         };
         let Some(entry) = entries.get(at).filter(|_| read.next < stream.tail.seq_num) else {
-            return Progress::Answer(at_tail(stream.id, stream.tail, read.may_follow));
+            return Progress::Answer(at_tail(stream, read.may_follow));
         };
         // Numbers are dense: below the entry nothing is missing but what the timestamp rules out.
         read.next = read.next.max(entry.first_seq_num);
@@ -282,11 +282,12 @@ impl Shard {
         let has_answer = collected.done || !collected.batches.is_empty();
         let at_tail_now = collected.next_seq_num >= stream.tail.seq_num;
         if !has_answer && at_tail_now {
-            return Progress::Answer(at_tail(stream.id, stream.tail, read.may_follow));
+            return Progress::Answer(at_tail(stream, read.may_follow));
         }
         if has_answer {
             return Progress::Answer(Reply::Read(ReadReply {
                 stream: stream.id,
+                cipher: stream.cipher,
                 batches: collected.batches,
                 next_seq_num: collected.next_seq_num,
                 tail: stream.tail,
@@ -376,12 +377,13 @@ fn begin(start: ReadStart, tail: Position, clamp: bool) -> Result<(u64, Option<u
 }
 
 /// The answer at the tail: nothing yet, or 416 to those who will not wait.
-fn at_tail(stream: StreamId, tail: Position, may_follow: bool) -> Reply {
-    if may_follow {
-        Reply::Read(ReadReply { stream, batches: vec![], next_seq_num: tail.seq_num, tail, done: false })
-    } else {
-        Reply::Failed(Rejected::Unwritten(tail).into())
-    }
+fn at_tail(stream: &Stream, may_follow: bool) -> Reply {
+    if may_follow { Reply::Read(nothing_of(stream)) } else { Reply::Failed(Rejected::Unwritten(stream.tail).into()) }
+}
+
+const fn nothing_of(stream: &Stream) -> ReadReply {
+    let Stream { id, cipher, tail, .. } = *stream;
+    ReadReply { stream: id, cipher, batches: Vec::new(), next_seq_num: tail.seq_num, tail, done: false }
 }
 
 /// Most bytes read at once.

@@ -122,6 +122,7 @@ impl Shard {
             chores: VecDeque::new(),
             timer: Timer::default(),
             is_draining: false,
+            started_us: 0,
             wants_room: false,
             stats: ShardStats::default(),
             timestamps: Box::new([0; BATCH_RECORDS_MAX]),

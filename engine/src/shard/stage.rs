@@ -20,8 +20,19 @@ use crate::stream::op::{BatchOp, ControlOp};
 /// An operation on its way, with whom to answer.
 #[derive(Debug)]
 pub(crate) enum Staged {
-    Batch(BatchOp, ReplyTo, AppendTimes),
+    Batch(BatchOp, Answer, AppendTimes),
     Control(ControlOp, Option<(ReplyTo, Reply)>),
+}
+
+/// Who hears of a batch, and what.
+#[derive(Debug)]
+pub(crate) enum Answer {
+    /// Whoever appended it: where it is.
+    Ack(ReplyTo),
+    /// Whoever asked for something that a batch does.
+    With(ReplyTo, Box<Reply>),
+    /// It is part of something that is answered by its other part.
+    Nobody,
 }
 
 /// What one group has in an extent.
@@ -85,7 +96,7 @@ impl Shard {
         (group, stream): (usize, StreamId),
         batch: &Batch,
         admitted: Admitted,
-        (to, arrived_us): (ReplyTo, u64),
+        (to, arrived_us): (Answer, u64),
     ) {
         let header = FrameHeader {
             payload_kind: PayloadKind::Sequenced as u8,

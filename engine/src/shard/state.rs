@@ -115,7 +115,8 @@ impl State {
             | ControlOp::ConfigureStream { id, .. }
             | ControlOp::DeleteStream { id, .. }
             | ControlOp::PurgeStream { id }
-            | ControlOp::TrimStream { id, .. } => self.groups[group].apply_to_stream(*id, op, phase),
+            | ControlOp::TrimStream { id, .. }
+            | ControlOp::PutLease { id, .. } => self.groups[group].apply_to_stream(*id, op, phase),
             ControlOp::DropBasin { basin } => self.groups[group].drop_basin(*basin),
         }
     }
@@ -160,6 +161,11 @@ impl Group {
                 if let Some(stream) = self.catalog.get_mut(id) {
                     stream.trim_point = stream.trim_point.max((*up_to).min(stream.tail.seq_num));
                     change.released = stream.index.trim(stream.trim_point, stream.tail.seq_num);
+                }
+            }
+            ControlOp::PutLease { held, generation, .. } => {
+                if let Some(stream) = self.catalog.get_mut(id) {
+                    stream.lease.get_or_insert_default().put(held.clone(), *generation);
                 }
             }
             ControlOp::PurgeStream { .. } => self.remove(id, &mut change),

@@ -1,7 +1,7 @@
 //! Admission: whether a batch may be appended, and which numbers and timestamps it gets (s2-wire.md 4.2-4.4).
 //! Judges against the speculative face, changes nothing.
 
-use model::config::TimestampingMode;
+use model::config::{Cipher, TimestampingMode};
 use model::limits::BATCH_RECORDS_MAX;
 use model::{Batch, Command, FencingToken, Position, Rejected};
 
@@ -56,6 +56,9 @@ pub fn admit(
     let Some(end) = next.checked_add(count) else {
         return Err(Rejected::Invalid("the stream has no sequence numbers left".into()));
     };
+    if stream.cipher == Some(Cipher::Aes256Gcm) && end > GCM_SEQ_NUM_END {
+        return Err(Rejected::Invalid("a stream with cipher 'aes-256-gcm' holds at most 2^32 records".into()));
+    }
     Ok(Admitted {
         first: Position { seq_num: next, timestamp: timestamps[0] },
         end: Position { seq_num: end, timestamp: last_timestamp },
@@ -95,6 +98,9 @@ fn assign_timestamps(
     }
     Ok(last)
 }
+
+/// So many random 96-bit nonces may be used with one key; the same bound as the API's (s2-wire.md 4.1).
+const GCM_SEQ_NUM_END: u64 = 1 << 32;
 
 #[cfg(test)]
 #[path = "admit_tests.rs"]

@@ -84,3 +84,23 @@ fn conditions_are_judged_token_first() {
     assert_eq!(judged(Some(9), Some("you")), Err(mismatch()));
     assert_eq!(judged(None, Some("")), Err(mismatch()));
 }
+
+#[test]
+fn a_stream_under_gcm_ends_before_its_nonces_repeat() {
+    let end = 1 << 32;
+    for (cipher, next, fits) in [
+        (Some(Cipher::Aes256Gcm), end - 2, true),
+        (Some(Cipher::Aes256Gcm), end - 1, false),
+        (Some(Cipher::Aegis256), end, true),
+        (None, end, true),
+    ] {
+        let mut stream = stream(StreamConfig::default());
+        (stream.cipher, stream.next.seq_num) = (cipher, next);
+        let admitted = admit(&stream, &batch(&[None, None]), FREE, 1000, &mut [0; BATCH_RECORDS_MAX]);
+        match admitted {
+            Ok(_) => assert!(fits, "{cipher:?} at {next}"),
+            Err(Rejected::Invalid(_)) => assert!(!fits, "{cipher:?} at {next}"),
+            Err(other) => panic!("{other}"),
+        }
+    }
+}

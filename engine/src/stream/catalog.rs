@@ -82,6 +82,9 @@ impl Catalog {
             if !Mutation::ReplayedFenceStale.is_on() {
                 stream.next_token = stream.token.clone();
             }
+            if let Some(lease) = &mut stream.lease {
+                lease.settle();
+            }
             stream.touched = 0;
             self.refresh_deadline(id);
         }

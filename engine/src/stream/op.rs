@@ -7,6 +7,7 @@ use model::{BasinId, BasinName, Command, Position, StreamId, StreamName};
 
 use crate::event::BasinInfo;
 use crate::log::codec::{Malformed, Reader, Writer};
+use crate::stream::lease::{Held, get_held, put_held};
 
 /// Records of one stream, as the frame that holds them tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +81,15 @@ pub enum ControlOp {
         /// The basin.
         basin: BasinId,
     },
+    /// Its lease is given or renewed. Its token is the fencing token in force.
+    PutLease {
+        /// The stream.
+        id: StreamId,
+        /// Who holds it, and for how long.
+        held: Held,
+        /// How often it was given.
+        generation: u64,
+    },
     /// Metadata group: a basin is there, or has another configuration or state.
     PutBasin {
         /// As it is from now on.
@@ -103,7 +113,8 @@ impl ControlOp {
             | Self::ConfigureStream { id, .. }
             | Self::DeleteStream { id, .. }
             | Self::PurgeStream { id }
-            | Self::TrimStream { id, .. } => Some(*id),
+            | Self::TrimStream { id, .. }
+            | Self::PutLease { id, .. } => Some(*id),
             Self::DropBasin { .. } | Self::PutBasin { .. } | Self::PurgeBasin { .. } => None,
         }
     }
@@ -143,6 +154,11 @@ impl ControlOp {
             Self::PurgeBasin { name } => {
                 w.u8(8).bytes(name.as_str().as_bytes());
             }
+            Self::PutLease { id, held, generation } => {
+                w.u8(9).u64(id.0);
+                put_held(&mut w, held);
+                w.u64(*generation);
+            }
         }
         w.finish()
     }
@@ -173,6 +189,7 @@ impl ControlOp {
             6 => Self::DropBasin { basin: BasinId(r.u64()?) },
             7 => Self::PutBasin { info: Arc::new(get_basin(&mut r)?), request_key: r.option_u64()? },
             8 => Self::PurgeBasin { name: BasinName::try_from(r.str()?).map_err(|_| Malformed)? },
+            9 => Self::PutLease { id: StreamId(r.u64()?), held: get_held(&mut r)?, generation: r.u64()? },
             _ => return Err(Malformed),
         };
         if r.is_empty() { Ok(op) } else { Err(Malformed) }
@@ -318,6 +335,11 @@ mod tests {
             ControlOp::DeleteStream { id, at_ms: 3 },
             ControlOp::PurgeStream { id },
             ControlOp::TrimStream { id, up_to: 12 },
+            ControlOp::PutLease {
+                id,
+                held: Held { holder: "a holder".try_into().expect("valid"), duration: 5000.try_into().expect("valid") },
+                generation: 3,
+            },
             ControlOp::DropBasin { basin: BasinId(5) },
             ControlOp::PutBasin { info: Arc::new(info), request_key: None },
             ControlOp::PutBasin { info: Arc::new(bare), request_key: Some(4) },

@@ -8,6 +8,7 @@ use model::{BasinId, Command, FencingToken, Position, StreamId, StreamName};
 use crate::event::StreamInfo;
 use crate::mutation::Mutation;
 use crate::stream::index::StreamIndex;
+use crate::stream::lease::Lease;
 use crate::stream::op::BatchOp;
 
 /// How far a stream's existence or deletion has come.
@@ -64,6 +65,8 @@ pub struct Stream {
     pub written_s: u32,
     /// The deadline it is listed under, in seconds since the Unix epoch; 0 is none.
     pub deadline_s: u32,
+    /// Its lease, if it ever had one.
+    pub lease: Option<Box<Lease>>,
     /// Its cipher.
     pub cipher: Option<Cipher>,
     /// Whether it is there.
@@ -98,6 +101,7 @@ impl Stream {
             touched: 0,
             written_s: seconds(created_ms),
             deadline_s: 0,
+            lease: None,
             cipher: None,
             life: Life::Creating,
         }
@@ -150,7 +154,11 @@ impl Stream {
         self.touched = ticket;
         for (_, command) in &op.commands {
             if let Command::Fence(token) = command {
-                self.next_token = (!token.as_str().is_empty()).then(|| token.clone());
+                let token = (!token.as_str().is_empty()).then(|| token.clone());
+                if let Some(lease) = self.lease.as_mut().filter(|_| token != self.next_token) {
+                    lease.end_soon();
+                }
+                self.next_token = token;
             }
         }
     }
@@ -169,7 +177,13 @@ impl Stream {
         let before = self.trim_point;
         for (seq_num, command) in &op.commands {
             match command {
-                Command::Fence(token) => self.token = (!token.as_str().is_empty()).then(|| token.clone()),
+                Command::Fence(token) => {
+                    let token = (!token.as_str().is_empty()).then(|| token.clone());
+                    if let Some(lease) = self.lease.as_mut().filter(|_| token != self.token) {
+                        lease.end();
+                    }
+                    self.token = token;
+                }
                 Command::Trim(up_to) => {
                     let up_to = up_to + u64::from(Mutation::TrimTooFar.is_on());
                     self.trim_point = self.trim_point.max(up_to.min(seq_num + 1));

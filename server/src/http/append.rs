@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use api::negotiate::{self, AppendKind, Wire};
 use api::{ApiError, AppendAck, AppendConditions, Code, json, proto};
-use engine::event::{Append, Appended, BasinInfo, Op, Reply, Target};
+use engine::event::{Append, Appended, BasinInfo, Op, Reply, StreamSpec, Target};
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 use hyper::body::Incoming;
-use model::{Batch, StreamConfig, StreamName};
+use model::{Batch, Failure, Rejected, ShardId, StreamConfig, StreamName, Unavailable};
 
 use super::answer::{self, Answer, header};
 use super::append_session::AppendSession;
@@ -17,6 +17,7 @@ use super::limits::{self, BodyLimit, JSON_BYTES_MAX, PROTO_BYTES_MAX, read_body}
 use super::payload::Kind;
 use super::watch::Connection;
 use super::{Front, route};
+use crate::encryption;
 use crate::router::{not_deleting, stream_spec};
 use crate::store::unexpected;
 
@@ -95,14 +96,15 @@ pub(crate) async fn first_form(
 }
 
 /// What the headers of an append say beside the records.
-struct Opening {
+struct Opening<'a> {
+    headers: &'a HeaderMap,
     config: StreamConfig,
 }
 
-impl Opening {
-    fn of(headers: &HeaderMap) -> Result<Self, ApiError> {
-        check_encryption_key(headers)?;
-        Ok(Self { config: stream_config_header(headers)? })
+impl<'a> Opening<'a> {
+    fn of(headers: &'a HeaderMap) -> Result<Self, ApiError> {
+        encryption::check_header(headers)?;
+        Ok(Self { headers, config: stream_config_header(headers)? })
     }
 }
 
@@ -111,29 +113,63 @@ async fn append_batch(
     front: &Rc<Front>,
     connection: &Connection,
     (basin, stream): &(Arc<BasinInfo>, StreamName),
-    opening: &Opening,
+    opening: &Opening<'_>,
     (batch, conditions): (Batch, AppendConditions),
 ) -> Result<Appended, ApiError> {
     not_deleting(basin)?;
     let metered_bytes = batch.metered_bytes().into();
     let create = basin.config.create_stream_on_append.then(|| stream_spec(basin, &opening.config));
     let (shard, target) = front.router.target(basin, stream.clone());
-    let op = Op::Append(append_op(target, batch, conditions, create));
-    let reply = front.store.ask(shard, op).await?;
-    let Reply::Appended(appended) = reply else { unexpected("an append", &reply) };
+    let appended = append_sealed(front, opening.headers, (shard, target), (batch, conditions), create).await?;
     front.metrics.appended(&appended, front.store.now_us());
     front.meters.appended((basin.id, &basin.name), &connection.counted, &appended, metered_bytes);
     Ok(appended)
 }
 
-fn append_op(
-    target: Target,
-    batch: Batch,
-    conditions: AppendConditions,
-    create: Option<engine::event::StreamSpec>,
-) -> Append {
+/// Appends one batch, sealed for the cipher of whatever stream has the name when it arrives. The cipher of a stream that
+/// exists is its own, not the basin's, so the shard has the last word: it takes a batch only under the stream's cipher, and
+/// else says which that is.
+///
+/// # Errors
+/// As the spec says.
+async fn append_sealed(
+    front: &Front,
+    headers: &HeaderMap,
+    (shard, target): (ShardId, Target),
+    (batch, conditions): (Batch, AppendConditions),
+    create: Option<StreamSpec>,
+) -> Result<Appended, ApiError> {
     let AppendConditions { match_seq_num, fencing_token } = conditions;
-    Append { target, batch, match_seq_num, fencing_token, create, session: None }
+    // A stream that this request would create with a cipher needs an incarnation before anything can be sealed for it.
+    let mut found = None;
+    if create.as_ref().is_some_and(|spec| spec.cipher.is_some()) {
+        let op = Op::OpenSession { target: target.clone(), create: create.clone() };
+        let reply = front.store.ask(shard, op).await?;
+        let Reply::Opened(stream, cipher) = reply else { unexpected("the opening of a session", &reply) };
+        found = Some((stream, cipher));
+    }
+    for _ in 0..CIPHER_TRIES_MAX {
+        let (incarnation, cipher) = found.map_or((None, None), |(stream, cipher)| (Some(stream), cipher));
+        let sealed = match incarnation {
+            Some(stream) => encryption::sealer(headers, cipher, &target, stream)?.map(|sealer| sealer.seal(&batch)),
+            None => None,
+        };
+        let batch = sealed.transpose()?.unwrap_or_else(|| batch.clone());
+        // A sealed batch is for this incarnation and no other; a clear one is for whatever is there.
+        let incarnation = incarnation.filter(|_| cipher.is_some());
+        let target = Target { incarnation, ..target.clone() };
+        let (fencing_token, create) = (fencing_token.clone(), create.clone());
+        let append = Append { target, batch, match_seq_num, fencing_token, create, session: None };
+        match front.store.ask(shard, Op::Append(append)).await {
+            Ok(Reply::Appended(appended)) => return Ok(appended),
+            Ok(Reply::OtherCipher(stream, cipher)) => found = Some((stream, cipher)),
+            Ok(reply) => unexpected("an append", &reply),
+            // The incarnation it was sealed for is gone; another may have its name.
+            Err(Failure::Rejected(Rejected::StreamNotFound(..))) if incarnation.is_some() => found = None,
+            Err(failure) => return Err(failure.into()),
+        }
+    }
+    Err(Failure::from(Unavailable::Conflict).into())
 }
 
 /// The ack of a durable append.
@@ -153,36 +189,23 @@ async fn open_session(
 ) -> Result<Answer, (Incoming, ApiError)> {
     let opened = async {
         let (basin, stream) = stream?;
-        check_encryption_key(headers)?;
+        encryption::check_header(headers)?;
         let config = stream_config_header(headers)?;
         not_deleting(&basin)?;
         let place = front.sessions.enter(&front.watch, connection)?;
         let create = basin.config.create_stream_on_append.then(|| stream_spec(&basin, &config));
         let (shard, target) = front.router.target(&basin, stream);
         let reply = front.store.ask(shard, Op::OpenSession { target: target.clone(), create }).await?;
-        let Reply::Opened(incarnation) = reply else { unexpected("the opening of a session", &reply) };
-        Ok((place, shard, Target { incarnation: Some(incarnation), ..target }))
+        let Reply::Opened(incarnation, cipher) = reply else { unexpected("the opening of a session", &reply) };
+        let sealer = encryption::sealer(headers, cipher, &target, incarnation)?;
+        Ok((place, shard, Target { incarnation: Some(incarnation), ..target }, sealer))
     };
     match opened.await {
-        Ok((place, shard, target)) => {
-            let session = AppendSession::new(front, connection, place, shard, target, body);
+        Ok((place, shard, target, sealer)) => {
+            let session = AppendSession::new(front, connection, place, (shard, target), sealer, body);
             Ok(answer::streaming("s2s/proto", Kind::Append(Box::new(session))))
         }
         Err(error) => Err((body, error)),
-    }
-}
-
-/// Checks the length of `s2-encryption-key`; no stream has a cipher, so it is not decoded.
-///
-/// # Errors
-/// 400 `bad_header`.
-pub(crate) fn check_encryption_key(headers: &HeaderMap) -> Result<(), ApiError> {
-    match headers.get("s2-encryption-key") {
-        None => Ok(()),
-        Some(key) if (1..=ENCRYPTION_KEY_BYTES_MAX).contains(&key.as_bytes().trim_ascii().len()) => Ok(()),
-        Some(_) => {
-            Err(ApiError::new(Code::BadHeader, "Invalid header `s2-encryption-key`: expected 1 to 44 characters"))
-        }
     }
 }
 
@@ -203,5 +226,5 @@ pub(crate) fn stream_config_header(headers: &HeaderMap) -> Result<StreamConfig, 
     }
 }
 
-/// Base64 of 32 bytes.
-const ENCRYPTION_KEY_BYTES_MAX: usize = 44;
+/// How often a batch is sealed anew because its name went to a stream with another cipher meanwhile.
+const CIPHER_TRIES_MAX: usize = 4;

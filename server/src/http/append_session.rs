@@ -25,6 +25,7 @@ use super::limits::{self, Reserved};
 use super::session::Place;
 use super::watch::Connection;
 use super::{Front, Phase};
+use crate::encryption::Sealer;
 use crate::store::{Pending, unexpected};
 
 /// Metered bytes of a session that are not acknowledged; beyond it reads nothing more.
@@ -42,6 +43,7 @@ pub(crate) struct AppendSession {
     id: SessionId,
     shard: ShardId,
     target: Target,
+    sealer: Option<Sealer>,
     input: Input,
     /// An input that found the lane full.
     refused: Option<(Op, Inputs)>,
@@ -72,8 +74,8 @@ impl AppendSession {
         front: &Rc<Front>,
         connection: &Rc<Connection>,
         place: Place,
-        shard: ShardId,
-        target: Target,
+        (shard, target): (ShardId, Target),
+        sealer: Option<Sealer>,
         body: Incoming,
     ) -> Self {
         Self {
@@ -83,6 +85,7 @@ impl AppendSession {
             id: front.store.new_session(),
             shard,
             target,
+            sealer,
             input: Input::Open(body, FrameDecoder::new()),
             refused: None,
             in_flight: VecDeque::new(),
@@ -159,11 +162,18 @@ impl AppendSession {
     }
 
     fn append(&mut self, payload: Bytes, cx: &Context<'_>) {
-        let bytes = payload.len();
-        let (batch, conditions) = match proto::append_input(payload) {
+        let mut bytes = payload.len();
+        let (mut batch, conditions) = match proto::append_input(payload) {
             Ok(input) => input,
             Err(error) => return self.end_with(bad_frame(error)),
         };
+        if let Some(sealer) = &self.sealer {
+            batch = match sealer.seal(&batch) {
+                Ok(sealed) => sealed,
+                Err(error) => return self.end_with(error),
+            };
+            bytes = batch.bytes().len();
+        }
         let inputs =
             Inputs { metered_bytes: batch.metered_bytes().into(), _reserved: self.front.budgets.bodies.take(bytes) };
         let op = Op::Append(Append {

@@ -9,7 +9,6 @@ use bytes::Bytes;
 use engine::event::{BasinInfo, Op, Provision, Reply, StreamInfo};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
-use model::config::{Cipher, Patch};
 use model::limits::REQUEST_TOKEN_BYTES_MAX;
 use model::{BasinName, StreamConfig, StreamName};
 use xxhash_rust::xxh3::Xxh3;
@@ -61,7 +60,6 @@ impl Request<'_> {
         }
         let token = request_token(self.headers())?;
         let wanted = json::parse_create_basin(self.required_json()?)?;
-        no_cipher(wanted.config.stream_cipher.as_ref())?;
         self.check_location(wanted.location.as_deref())?;
         let request_key = token.map(|token| request_key(token, &json::basin_config(&wanted.config)));
         let op = Op::CreateBasin { basin: wanted.basin, config: wanted.config, request_key };
@@ -80,7 +78,6 @@ impl Request<'_> {
             }
             Method::PUT => {
                 let wanted = json::parse_ensure_basin(self.optional_json()?)?;
-                no_cipher(wanted.config.stream_cipher.as_ref())?;
                 self.check_location(wanted.location.as_deref())?;
                 let op = Op::EnsureBasin { basin: name, config: wanted.config };
                 let (basin, provision) = basin(store.ask(METADATA_SHARD, op).await?);
@@ -88,10 +85,6 @@ impl Request<'_> {
             }
             Method::PATCH => {
                 let change = json::parse_basin_reconfiguration(self.required_json()?)?;
-                no_cipher(match &change.stream_cipher {
-                    Patch::Set(cipher) => Some(cipher),
-                    Patch::Keep | Patch::Clear => None,
-                })?;
                 let (basin, _) = basin(store.ask(METADATA_SHARD, Op::ReconfigureBasin { basin: name, change }).await?);
                 Ok(answer::json(StatusCode::OK, json::basin_config(&basin.config)))
             }
@@ -286,13 +279,6 @@ fn request_key(token: &[u8], config: &str) -> u64 {
     hash.update(&[0]);
     hash.update(config.as_bytes());
     hash.digest()
-}
-
-fn no_cipher(cipher: Option<&Cipher>) -> Result<(), ApiError> {
-    match cipher {
-        None => Ok(()),
-        Some(_) => Err(ApiError::new(Code::NotImplemented, "stream_cipher is not implemented: leave it out, or null")),
-    }
 }
 
 const fn ensured(provision: Provision) -> StatusCode {

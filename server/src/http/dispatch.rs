@@ -18,7 +18,7 @@ use super::control::{Request, basin_name, stream_name};
 use super::limits::{BodyLimit, CONTROL_BYTES_MAX, drain, read_body};
 use super::route::{Route, UNKNOWN_ROW};
 use super::watch::{Connection, OpenRequest};
-use super::{Front, Phase, append, read};
+use super::{Front, Phase, append, lease, read};
 use crate::meters::Meter;
 
 /// Answers one request.
@@ -88,6 +88,7 @@ async fn route(front: &Rc<Front>, connection: &Rc<Connection>, parts: &Parts, bo
         | Route::Basin(_)
         | Route::Streams
         | Route::Stream(_)
+        | Route::Lease(_)
         | Route::AccessTokens
         | Route::AccessToken(_)
         | Route::Usage(..)
@@ -165,6 +166,10 @@ async fn control(
         Route::Stream(segment) => {
             let name = stream_name(segment)?;
             request.stream(&*basin()?, name).await
+        }
+        Route::Lease(segment) => {
+            let name = stream_name(segment)?;
+            lease::serve(front, parts, &request.body, &*basin()?, name).await
         }
         Route::AccessTokens => request.access_tokens(),
         Route::AccessToken(segment) => request.access_token(segment),

@@ -16,13 +16,14 @@ use model::stored::tail_field;
 use model::{Position, ShardId, StreamConfig, StreamName};
 
 use super::answer::{self, Answer, header};
-use super::append::{check_encryption_key, stream_config_header};
+use super::append::stream_config_header;
 use super::cursor::{Cursor, READ_BATCHES, Wait};
 use super::limits::{Budget, Reserved};
 use super::payload::Kind;
 use super::read_session::{ReadSession, Wire};
 use super::watch::Connection;
 use super::{Front, route};
+use crate::encryption::{self, Sealer};
 use crate::meters::Meter;
 use crate::router::{not_deleting, stream_spec};
 use crate::store::unexpected;
@@ -46,6 +47,8 @@ struct Opened {
     target: Target,
     query: ReadQuery,
     limits: ReadLimits,
+    /// For a stream with a cipher.
+    sealer: Option<Sealer>,
     /// The first answer, and its place in memory.
     first: (Reserved, ReadReply),
 }
@@ -93,7 +96,7 @@ pub(crate) async fn read(
     let place_at = (opened.shard, opened.target);
     let limits = (opened.limits, wait);
     let cursor = Cursor::new(&front.store, &front.budgets.sessions, place_at, limits, opened.first, connection.id());
-    let session = ReadSession::new(front, basin, place, cursor, wire);
+    let session = ReadSession::new(front, basin, place, cursor, opened.sealer, wire);
     Ok((route::READ_SESSION_ROW, answer::streaming(content_type, Kind::Read(Box::new(session)))))
 }
 
@@ -106,7 +109,7 @@ async fn open(
     query: ReadQuery,
     (batches, budget): (usize, &Rc<Budget>),
 ) -> Result<Opened, ApiError> {
-    check_encryption_key(headers)?;
+    encryption::check_header(headers)?;
     let config = stream_config_header(headers)?;
     not_deleting(basin)?;
     let create = basin.config.create_stream_on_read.then(|| stream_spec(basin, &config));
@@ -123,8 +126,9 @@ async fn open(
     let read = Read { target: target.clone(), create, start, clamp, may_follow, limits };
     let reserved = budget.reserve_soon(batches << 20).await?;
     let first = read_reply(front.store.ask(shard, Op::Read(read)).await?);
+    let sealer = encryption::sealer(headers, first.cipher, &target, first.stream)?;
     let target = Target { incarnation: Some(first.stream), ..target };
-    Ok(Opened { shard, target, query, limits, first: (reserved, first) })
+    Ok(Opened { shard, target, query, limits, sealer, first: (reserved, first) })
 }
 
 fn read_reply(reply: Reply) -> ReadReply {
@@ -134,7 +138,7 @@ fn read_reply(reply: Reply) -> ReadReply {
 
 /// One batch, as soon as there is one or the wait is over.
 async fn unary(front: &Front, opened: Opened, wire: negotiate::Wire, format: api::Format) -> Result<Answer, ApiError> {
-    let Opened { shard, target, query, limits, first: (mut reserved, first) } = opened;
+    let Opened { shard, target, query, limits, sealer, first: (mut reserved, first) } = opened;
     let wait = Duration::from_secs(query.wait_secs.unwrap_or(0).into());
     // Whoever waits needs no memory for that.
     reserved.settle(first.batches.iter().flat_map(|b| &b.runs).map(Bytes::len).sum());
@@ -172,6 +176,10 @@ async fn unary(front: &Front, opened: Opened, wire: negotiate::Wire, format: api
         front.meters.basin((target.basin_id, &target.basin), Meter::READ_BYTES, batch.metered_bytes);
     }
     let tail = tail.filter(|_| batch.is_some());
+    let batch = match (batch, &sealer) {
+        (Some(batch), Some(sealer)) => Some(sealer.open(&batch)?),
+        (batch, _) => batch,
+    };
     let mut answer = encode(batch, tail, wire, format)?;
     reserved
         .settle(http_body::Body::size_hint(answer.body()).exact().map_or(0, |len| usize::try_from(len).unwrap_or(0)));

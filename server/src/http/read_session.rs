@@ -20,6 +20,7 @@ use super::cursor::{Cursor, Step};
 use super::pieces::Pieces;
 use super::session::Place;
 use super::{Front, Phase};
+use crate::encryption::Sealer;
 use crate::meters::Meter;
 
 /// Once this much is ready to be sent, nothing more is encoded.
@@ -33,6 +34,7 @@ pub(crate) struct ReadSession {
     counted_minute: u32,
     place: Place,
     cursor: Cursor,
+    sealer: Option<Sealer>,
     wire: Wire,
     pieces: Pieces,
     over: bool,
@@ -55,6 +57,7 @@ impl ReadSession {
         basin: (BasinId, BasinName),
         place: Place,
         cursor: Cursor,
+        sealer: Option<Sealer>,
         wire: Wire,
     ) -> Self {
         Self {
@@ -63,6 +66,7 @@ impl ReadSession {
             counted_minute: 0,
             place,
             cursor,
+            sealer,
             wire,
             pieces: Pieces::default(),
             over: false,
@@ -121,7 +125,11 @@ impl ReadSession {
 
     fn encode(&mut self, step: Step) {
         match step {
-            Step::Batch(batch, tail) => self.batch(&batch, tail),
+            Step::Batch(batch, tail) => match self.sealer.as_ref().map(|sealer| sealer.open(&batch)) {
+                None => self.batch(&batch, tail),
+                Some(Ok(opened)) => self.batch(&opened, tail),
+                Some(Err(error)) => self.fail(&error),
+            },
             Step::Heartbeat(tail) => self.heartbeat(tail),
             Step::End => {
                 self.over = true;

@@ -26,6 +26,8 @@ pub(crate) enum Route<'a> {
     Records(&'a str),
     /// `/v1/streams/{stream}/records/tail`
     Tail(&'a str),
+    /// `/v1/streams/{stream}/lease`
+    Lease(&'a str),
     /// `/v1/access-tokens`
     AccessTokens,
     /// `/v1/access-tokens/{id}`
@@ -40,8 +42,8 @@ pub(crate) enum Route<'a> {
     FirstForm(&'a str, &'a str),
 }
 
-/// The routes as the metrics name them, with the one for unknown paths last. Records are told apart by method and kind.
-pub(crate) const ROUTE_NAMES: [&str; 17] = [
+/// The routes as the metrics name them, the one for unknown paths among them. Records are told apart by method and kind.
+pub(crate) const ROUTE_NAMES: [&str; 18] = [
     "health",
     "metrics",
     "basins",
@@ -59,6 +61,7 @@ pub(crate) const ROUTE_NAMES: [&str; 17] = [
     "append_session",
     "read_session",
     "unknown",
+    "lease",
 ];
 
 /// Row of the metrics for an append session.
@@ -83,6 +86,7 @@ impl<'a> Route<'a> {
         match (first, rest) {
             ("streams", [Some(stream), Some("records"), None, None]) => Some(Self::Records(stream)),
             ("streams", [Some(stream), Some("records"), Some("tail"), None]) => Some(Self::Tail(stream)),
+            ("streams", [Some(stream), Some("lease"), None, None]) => Some(Self::Lease(stream)),
             ("streams", [Some(stream), None, None, None]) => Some(Self::Stream(stream)),
             ("streams", [None, None, None, None]) => Some(Self::Streams),
             ("basins", [None, None, None, None]) => Some(Self::Basins),
@@ -105,6 +109,7 @@ impl<'a> Route<'a> {
             Self::Health | Self::Scrape | Self::Tail(_) | Self::Usage(..) | Self::Locations => "GET",
             Self::Basins | Self::Streams | Self::Records(_) | Self::AccessTokens => "GET, POST",
             Self::Basin(_) | Self::Stream(_) => "GET, PUT, PATCH, DELETE",
+            Self::Lease(_) => "GET, POST, PUT, DELETE",
             Self::AccessToken(_) => "DELETE",
             Self::DefaultLocation => "GET, PUT",
             Self::FirstForm(..) => "POST",
@@ -130,6 +135,7 @@ impl<'a> Route<'a> {
             Self::Locations => Some(22),
             Self::DefaultLocation => Some(if method == Method::GET { 23 } else { 24 }),
             Self::FirstForm(..) => Some(15),
+            Self::Lease(_) => Some(18),
         }
     }
 
@@ -152,6 +158,7 @@ impl<'a> Route<'a> {
             Self::Usage(..) => 11,
             Self::Locations => 12,
             Self::DefaultLocation => 13,
+            Self::Lease(_) => 17,
         }
     }
 }

@@ -224,6 +224,7 @@ impl GroupTruth {
                 self.sights.expired = true;
                 self.existing(id, "trimmed")?.expire(up_to, context)
             }
+            ControlOp::PutLease { id, .. } => self.existing(id, "leased").map(drop),
             ControlOp::DropBasin { basin } => {
                 let ids: Vec<_> = self.streams.iter().filter(|(_, s)| s.basin == basin).map(|(id, _)| *id).collect();
                 for id in ids {

@@ -504,7 +504,8 @@ impl World {
             | Op::EnsureStream { target, .. }
             | Op::ReconfigureStream { target, .. }
             | Op::GetStreamConfig { target }
-            | Op::DeleteStream { target } => target.group,
+            | Op::DeleteStream { target }
+            | Op::Lease { target, .. } => target.group,
             Op::CreateBasin { .. }
             | Op::EnsureBasin { .. }
             | Op::ReconfigureBasin { .. }
@@ -554,7 +555,7 @@ impl World {
             Trade::Session => match (&mut self.clients[client].session, reply) {
                 // An answer to the opening of an earlier session says nothing of this one.
                 (Some(session), _) if session.opened_by > token => {}
-                (Some(session), Reply::Opened(id)) => session.incarnation = Some(*id),
+                (Some(session), Reply::Opened(id, _)) => session.incarnation = Some(*id),
                 (Some(session), _) if session.incarnation.is_none() => self.clients[client].session = None,
                 (Some(session), _) => session.is_failed |= is_failed,
                 (None, _) => {}

@@ -92,7 +92,8 @@ impl Pending {
             Op::Follow(Follow { target, .. })
             | Op::ReconfigureStream { target, .. }
             | Op::GetStreamConfig { target }
-            | Op::DeleteStream { target } => (Some(target), false),
+            | Op::DeleteStream { target }
+            | Op::Lease { target, .. } => (Some(target), false),
             Op::EndSession(_)
             | Op::CancelFollow(_)
             | Op::ListStreams { .. }
@@ -196,7 +197,11 @@ impl World {
         match reply {
             Reply::Failed(failure) => self.judge_failure(node, token, pending, failure),
             Reply::Appended(_)
-            | Reply::Opened(_)
+            | Reply::Opened(..)
+            | Reply::OtherCipher(..)
+            | Reply::Lease(_)
+            | Reply::LeaseHeld(_)
+            | Reply::LeaseLost
             | Reply::Tail(_)
             | Reply::Read(_)
             | Reply::Stream(..)
@@ -211,7 +216,7 @@ impl World {
         self.judge_life(node, pending, reply)?;
         match (&pending.asked, reply) {
             (Asked::Append { .. }, Reply::Appended(appended)) => self.judge_ack(node, token, pending, appended),
-            (Asked::OpenSession, Reply::Opened(_)) => Ok(()),
+            (Asked::OpenSession, Reply::Opened(..)) => Ok(()),
             (Asked::CheckTail, Reply::Tail(tail)) => self.judge_tail(node, pending, None, *tail),
             (Asked::Read { start, limits, .. }, Reply::Read(read)) => {
                 self.judge_read(node, pending, *start, *limits, read)
@@ -664,13 +669,17 @@ fn check_start(
 const fn name_of(reply: &Reply) -> &'static str {
     match reply {
         Reply::Appended(_) => "appended",
-        Reply::Opened(_) => "opened",
+        Reply::Opened(..) => "opened",
+        Reply::OtherCipher(..) => "other cipher",
         Reply::Tail(_) => "tail",
         Reply::Read(_) => "read",
         Reply::Stream(..) => "stream",
         Reply::StreamConfig(_) => "stream config",
         Reply::Streams(..) => "streams",
         Reply::Basin(..) => "basin",
+        Reply::Lease(_) => "lease",
+        Reply::LeaseHeld(_) => "lease held",
+        Reply::LeaseLost => "lease lost",
         Reply::Done => "done",
         Reply::Failed(Failure::Rejected(_)) => "rejected",
         Reply::Failed(Failure::Unavailable(_)) => "unavailable",
@@ -681,10 +690,13 @@ const fn name_of(reply: &Reply) -> &'static str {
 fn numbers_of(token: u64, reply: &Reply) -> [u64; 3] {
     match reply {
         Reply::Appended(a) => [token, a.start.seq_num, a.tail.seq_num],
-        Reply::Opened(id) => [token, id.0, 0],
+        Reply::Opened(id, _) | Reply::OtherCipher(id, _) => [token, id.0, 0],
         Reply::Tail(tail) => [token, tail.seq_num, tail.timestamp],
         Reply::Read(read) => [token, read.next_seq_num, read.tail.seq_num],
         Reply::Streams(streams, _) => [token, streams.len() as u64, 0],
+        Reply::Lease(lease) => [token, lease.as_ref().map_or(0, |l| l.generation), 0],
+        Reply::LeaseHeld(lease) => [token, lease.generation, 0],
+        Reply::LeaseLost => [token, 0, 0],
         Reply::Stream(..) | Reply::StreamConfig(_) | Reply::Basin(..) | Reply::Done | Reply::Failed(_) => [token, 0, 0],
     }
 }
