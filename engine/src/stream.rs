@@ -8,3 +8,4 @@ pub mod catalog;
 pub mod index;
 pub mod op;
 pub mod state;
+pub(crate) mod token_codec;

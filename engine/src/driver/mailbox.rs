@@ -230,7 +230,9 @@ impl FrontPort {
             | Op::CreateBasin { .. }
             | Op::EnsureBasin { .. }
             | Op::ReconfigureBasin { .. }
-            | Op::DeleteBasin { .. } => lane.send_answered(request),
+            | Op::DeleteBasin { .. }
+            | Op::IssueToken(_)
+            | Op::RevokeToken(_) => lane.send_answered(request),
         }
     }
 
