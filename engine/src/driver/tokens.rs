@@ -1,8 +1,8 @@
 //! The committed access tokens of the node, as every front may look them up without asking a shard.
 //!
 //! Promise: a change is visible here before any reply that a shard gives after it. [`TokenDirectory::generation`] moves
-//! on with each change, so that what a front has looked up stays good while the generation does; then everyone who
-//! [subscribed](TokenDirectory::subscribe) is told, so that open sessions of a revoked token end.
+//! on with each change, so that what a front has looked up stays good while the generation does. When a token goes,
+//! everyone who [subscribed](TokenDirectory::subscribe) is told, so that its open sessions end.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -75,14 +75,14 @@ impl TokenDirectory {
         (page, matching.next().is_some())
     }
 
-    /// Has `listener` called after each change, on the thread that makes it: it may only wake others.
+    /// Has `listener` called after each change that ends a token, on the thread that makes it: it may only wake others.
     pub fn subscribe(&self, listener: impl Fn() + Send + 'static) {
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(listener));
     }
 
     /// Takes over a change.
     pub(super) fn apply(&self, change: TokenChange) {
-        {
+        let ends_one = {
             let mut tokens = self.tokens.write().unwrap_or_else(PoisonError::into_inner);
             let before = match change {
                 TokenChange::Put(token) => {
@@ -91,12 +91,15 @@ impl TokenDirectory {
                 }
                 TokenChange::Removed(id) => tokens.by_id.remove(&id),
             };
-            if let Some(before) = before {
+            if let Some(before) = &before {
                 tokens.by_secret.remove(&before.secret);
             }
             self.generation.fetch_add(1, Ordering::Release);
+            before.is_some()
+        };
+        if ends_one {
+            self.listeners.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(|listener| listener());
         }
-        self.listeners.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(|listener| listener());
     }
 }
 
@@ -137,7 +140,7 @@ mod tests {
         directory.apply(TokenChange::Removed(TokenId::try_from("a").unwrap()));
         assert_eq!((id_of(&directory, 3), id_of(&directory, 2).as_deref()), (None, Some("b")));
         assert!(directory.generation() > generation);
-        assert_eq!(calls.load(Ordering::Relaxed), 4);
+        assert_eq!(calls.load(Ordering::Relaxed), 2, "of the four changes, two ended a token");
     }
 
     #[test]
