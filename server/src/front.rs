@@ -11,6 +11,8 @@ use tokio::net::TcpListener;
 use tokio::runtime::LocalOptions;
 use tokio::sync::watch;
 
+use crate::access::ready::Ready;
+use crate::access::{Gate, now_ms};
 use crate::host;
 use crate::http::limits::Budgets;
 use crate::http::session::Sessions;
@@ -32,6 +34,10 @@ pub(crate) struct Seed {
     pub(crate) port: FrontPort,
     /// Basins and placement.
     pub(crate) router: Router,
+    /// Who is let in.
+    pub(crate) gate: Gate,
+    /// Told to all fronts when the first may let somebody in.
+    pub(crate) ready: Ready,
     /// Its counters.
     pub(crate) metrics: Arc<FrontMetrics>,
     /// The page of `/metrics`.
@@ -50,7 +56,7 @@ pub(crate) fn run(seed: Seed, settings: &Settings) -> std::io::Result<()> {
 }
 
 async fn serve(seed: Seed, settings: &Settings) -> std::io::Result<()> {
-    let Seed { listener, shards, port, router, metrics, scrape, mut phase } = seed;
+    let Seed { listener, shards, port, router, gate, ready, metrics, scrape, mut phase } = seed;
     for shard in shards {
         let running = shard.begin().map_err(|error| std::io::Error::other(error.to_string()))?;
         vital("shard", host::run(running));
@@ -59,6 +65,8 @@ async fn serve(seed: Seed, settings: &Settings) -> std::io::Result<()> {
     let front = Rc::new(Front {
         store: Store::new(port),
         router,
+        open_metrics: settings.open_metrics || !gate.is_required() || settings.listen.ip().is_loopback(),
+        gate,
         scrape,
         watch: Rc::new(Watch::new(Arc::clone(&metrics))),
         sessions: Rc::new(Sessions::new(settings.sessions_max, Arc::clone(&metrics))),
@@ -74,12 +82,17 @@ async fn serve(seed: Seed, settings: &Settings) -> std::io::Result<()> {
         let sessions = Rc::clone(&sweeping.sessions);
         let watch = Rc::clone(&sweeping.watch);
         let every_few_seconds = move |now: u32| {
+            sessions.wake_expired(now_ms());
             if now.is_multiple_of(SESSIONS_SWEEP_SECS) {
                 sessions.sweep(&watch, now);
             }
         };
         sweeping.watch.sweep(every_few_seconds).await;
     });
+    watch_tokens(&front);
+    if !ready.pass(&front.store, &front.gate).await {
+        return Ok(());
+    }
     vital("accept", listen::accept(Rc::clone(&front), listener, settings.connections_max));
     while phase.changed().await.is_ok() {
         let next = *phase.borrow_and_update();
@@ -88,6 +101,22 @@ async fn serve(seed: Seed, settings: &Settings) -> std::io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Wakes the sessions when a token has gone, so that its own end.
+fn watch_tokens(front: &Rc<Front>) {
+    let gone = Arc::new(tokio::sync::Notify::new());
+    let sessions = Rc::clone(&front.sessions);
+    front.gate.tokens().subscribe({
+        let gone = Arc::clone(&gone);
+        move || gone.notify_one()
+    });
+    vital("token watch", async move {
+        loop {
+            gone.notified().await;
+            sessions.wake_all();
+        }
+    });
 }
 
 /// Spawns what a front cannot be without: its end, or a panic in it, ends the process.

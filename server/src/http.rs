@@ -14,12 +14,14 @@ pub(crate) mod read;
 pub(crate) mod read_session;
 pub(crate) mod route;
 pub(crate) mod session;
+pub(crate) mod tokens;
 pub(crate) mod watch;
 
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::access::Gate;
 use crate::metrics::FrontMetrics;
 use crate::router::Router;
 use crate::store::Store;
@@ -44,6 +46,10 @@ pub(crate) struct Front {
     pub(crate) store: Store,
     /// Basins and placement.
     pub(crate) router: Router,
+    /// Access tokens.
+    pub(crate) gate: Gate,
+    /// Whether `/metrics` is served to everybody.
+    pub(crate) open_metrics: bool,
     /// Counters of this front.
     pub(crate) metrics: Arc<FrontMetrics>,
     /// The page of `/metrics`, over all fronts.

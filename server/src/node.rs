@@ -10,6 +10,9 @@ use engine::driver::{Driver, Node, NodeConfig, StartError};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::access::ready::Ready;
+use crate::access::secret::Secret;
+use crate::access::{Gate, root};
 use crate::front::{self, Seed};
 use crate::http::{Phase, listen};
 use crate::metrics::{self, FrontMetrics};
@@ -69,11 +72,19 @@ pub(crate) fn serve(loaded: &Loaded) -> ExitCode {
         Ok(node) => Arc::new(node),
         Err(error) => return refuse(start_status(&error), &start_text(&error)),
     };
-    let (phase, fronts) = match start_fronts(settings, &node, listeners) {
+    let root = settings.root_token.get().map(root::of_settings);
+    let gate = Gate::new(node.tokens(), settings.requires_tokens(), root);
+    let (ready, prepared) = Ready::of_fronts(listeners.len());
+    let (phase, fronts) = match start_fronts(settings, &node, &gate, listeners.into_iter().zip(ready)) {
         Ok(started) => started,
         Err(error) => return refuse(EXIT_SYSTEM, &format!("cannot start a front: {error}")),
     };
-    print_banner(settings, &node, address);
+    let new_root = match prepared.recv() {
+        Ok(Ok(new_root)) => new_root,
+        Ok(Err(why)) => return refuse(EXIT_SYSTEM, &why),
+        Err(_) => return refuse(EXIT_SYSTEM, "front 0 ended before it was ready"),
+    };
+    print_banner(settings, &node, address, &gate, new_root.as_ref());
     let clean = match wait_for_signal() {
         Ok(()) => drain(&node, phase, fronts),
         Err(error) => {
@@ -164,9 +175,10 @@ struct Phases {
 fn start_fronts(
     settings: &Settings,
     node: &Arc<Node>,
-    listeners: Vec<std::net::TcpListener>,
+    gate: &Gate,
+    listeners: impl ExactSizeIterator<Item = (std::net::TcpListener, Ready)>,
 ) -> std::io::Result<(Phases, Fronts)> {
-    let metrics: Vec<Arc<FrontMetrics>> = listeners.iter().map(|_| Arc::default()).collect();
+    let metrics: Vec<Arc<FrontMetrics>> = (0..listeners.len()).map(|_| Arc::default()).collect();
     let (sender, receiver) = watch::channel(Phase::Serving);
     let scrape: Arc<dyn Fn() -> String + Send + Sync> = {
         // Weak, so that a page that is being made does not keep the shards.
@@ -177,12 +189,14 @@ fn start_fronts(
         })
     };
     let mut fronts = Vec::new();
-    for ((index, listener), metrics) in (0..).zip(listeners).zip(&metrics) {
+    for ((index, (listener, ready)), metrics) in (0..).zip(listeners).zip(&metrics) {
         let seed = Seed {
             listener,
             port: node.front_port(index),
             shards: node.hosted_shards(index),
             router: Router::new(node.basins(), node.placement()),
+            gate: gate.clone(),
+            ready,
             metrics: Arc::clone(metrics),
             scrape: Arc::clone(&scrape),
             phase: receiver.clone(),
@@ -194,7 +208,13 @@ fn start_fronts(
     Ok((Phases { sender, metrics }, fronts))
 }
 
-fn print_banner(settings: &Settings, node: &Node, address: std::net::SocketAddr) {
+fn print_banner(
+    settings: &Settings,
+    node: &Node,
+    address: std::net::SocketAddr,
+    gate: &Gate,
+    new_root: Option<&Secret>,
+) {
     println!("millrace {}", env!("CARGO_PKG_VERSION"));
     println!("{}", node.report());
     println!(
@@ -202,11 +222,19 @@ fn print_banner(settings: &Settings, node: &Node, address: std::net::SocketAddr)
         settings.fronts, settings.front_bytes_max
     );
     println!("listening on http://{address}");
+    println!("access tokens: {}", if gate.is_required() { "required" } else { "not required" });
     let host =
         if address.ip().is_unspecified() { format!("127.0.0.1:{}", address.port()) } else { address.to_string() };
     println!("export S2_ACCOUNT_ENDPOINT=http://{host}");
     println!("export S2_BASIN_ENDPOINT=http://{host}");
-    println!("export S2_ACCESS_TOKEN=any");
+    match new_root {
+        Some(secret) => {
+            println!("# The root token, shown this once: keep it. It may do everything and does not expire.");
+            println!("export S2_ACCESS_TOKEN={}", secret.reveal());
+        }
+        None if gate.is_required() => println!("export S2_ACCESS_TOKEN=  # the root token, or one issued with it"),
+        None => println!("export S2_ACCESS_TOKEN=any"),
+    }
 }
 
 fn wait_for_signal() -> std::io::Result<()> {

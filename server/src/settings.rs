@@ -9,6 +9,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, FromArgMatches, ValueEnum};
 use serde::Deserialize;
 
+use crate::access::root_setting::RootToken;
 use crate::size::ByteSize;
 
 /// Declares every setting once: the struct of final values, the flags and variables, and the keys of the file.
@@ -78,7 +79,20 @@ settings! {
     sessions_max: usize = 65_536, "sessions-max", "MILLRACE_SESSIONS_MAX";
     /// Memory per front for request bodies and for batches on their way to slow readers; beyond it requests are answered 429 and readers fetch no further ahead
     front_bytes_max: ByteSize = ByteSize(512 << 20), "front-bytes-max", "MILLRACE_FRONT_BYTES_MAX";
-    /// Allow plain HTTP without access tokens on an address that is not loopback
+    /// Whether requests need an access token. auto: yes with a root token in the settings, and on any address that is not
+    /// loopback unless --insecure
+    #[arg(value_enum)]
+    auth: AuthChoice = AuthChoice::Auto, "auth", "MILLRACE_AUTH";
+    /// The secret of the root token, 16 to 512 visible ASCII characters. Better given as a variable or a file than as a flag,
+    /// which all users of the machine see
+    #[arg(hide_env_values = true)]
+    root_token: RootToken = RootToken::none(), "root-token", "MILLRACE_ROOT_TOKEN";
+    /// A file that holds the root token and nothing else
+    root_token_file: PathBuf = PathBuf::new(), "root-token-file", "MILLRACE_ROOT_TOKEN_FILE";
+    /// Serve /metrics without a token on an address that is not loopback, too
+    #[arg(num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    open_metrics: bool = false, "open-metrics", "MILLRACE_OPEN_METRICS";
+    /// Allow plain HTTP, and no access tokens, on an address that is not loopback
     #[arg(num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     insecure: bool = false, "insecure", "MILLRACE_INSECURE";
     /// Send no CORS headers
@@ -86,6 +100,18 @@ settings! {
     no_cors: bool = false, "no-cors", "MILLRACE_NO_CORS";
     /// What is logged to stderr, as `tracing` filters: `info`, `debug`, `millrace=debug,warn`
     log: String = "info".to_owned(), "log", "MILLRACE_LOG";
+}
+
+/// Whether requests need an access token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum AuthChoice {
+    /// As the address and the other settings say.
+    Auto,
+    /// No.
+    Off,
+    /// Yes.
+    Required,
 }
 
 /// What runs the shards.
@@ -178,12 +204,23 @@ impl ServeArgs {
             let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
             settings.fronts = u16::try_from(cores.div_ceil(2)).unwrap_or(u16::MAX);
         }
+        settings.root_token.read_from(&settings.root_token_file)?;
         let Extra { print_config, accept_data_loss, .. } = self.extra;
         Ok(Loaded { settings, shown, print_config, accept_data_loss })
     }
 }
 
 impl Settings {
+    /// Whether a request without an access token is refused.
+    #[must_use]
+    pub(crate) fn requires_tokens(&self) -> bool {
+        match self.auth {
+            AuthChoice::Required => true,
+            AuthChoice::Off => false,
+            AuthChoice::Auto => self.root_token.is_some() || !(self.listen.ip().is_loopback() || self.insecure),
+        }
+    }
+
     /// Refuses what would be unsafe.
     ///
     /// # Errors
@@ -191,11 +228,14 @@ impl Settings {
     pub(crate) fn check(&self) -> Result<(), String> {
         if !self.listen.ip().is_loopback() && !self.insecure {
             return Err(format!(
-                "refusing to listen on {}: it is not a loopback address, and this version has neither TLS nor access \
-                 tokens, so everyone who reaches the port could read, write and delete every stream. Listen on \
-                 127.0.0.1, put a proxy that authenticates before it, or pass --insecure when the network is trusted",
+                "refusing to listen on {}: it is not a loopback address, and this version has no TLS, so everyone on the \
+                 way could read records and access tokens. Listen on 127.0.0.1 and put a proxy with TLS before it, or pass \
+                 --insecure when the network is trusted (with --auth required if clients shall need access tokens)",
                 self.listen
             ));
+        }
+        if self.auth == AuthChoice::Off && self.root_token.is_some() {
+            return Err("there is a root token, but `auth` is off, so nobody would need it: leave one of them out".into());
         }
         if self.front_bytes_max < FRONT_BYTES_MIN {
             return Err(format!("front-bytes-max is {}, and must be at least {FRONT_BYTES_MIN}", self.front_bytes_max));
@@ -261,6 +301,9 @@ shown_quoted! {
     ByteSize => |b| b.to_string();
     PathBuf => |p| p.display().to_string();
     DriverChoice => |d| format!("{d:?}").to_lowercase();
+    AuthChoice => |a| format!("{a:?}").to_lowercase();
+    // Not as it is, and so not to be read back: the output may go anywhere.
+    RootToken => |t| if t.is_some() { "***".to_owned() } else { String::new() };
 }
 
 #[cfg(test)]

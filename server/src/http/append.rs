@@ -8,7 +8,7 @@ use engine::event::{Append, Appended, BasinInfo, Op, Reply, Target};
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 use hyper::body::Incoming;
-use model::{Batch, StreamConfig, StreamName};
+use model::{Batch, Operation, StreamConfig, StreamName};
 
 use super::answer::{self, Answer, header};
 use super::append_session::AppendSession;
@@ -16,6 +16,8 @@ use super::limits::{self, BodyLimit, JSON_BYTES_MAX, PROTO_BYTES_MAX, read_body}
 use super::payload::Kind;
 use super::watch::Connection;
 use super::{Front, route};
+use crate::access::Access;
+use crate::access::guard::Guard;
 use crate::router::{not_deleting, stream_spec};
 use crate::store::unexpected;
 
@@ -29,6 +31,7 @@ pub(crate) async fn append(
     parts: &Parts,
     body: Incoming,
     stream: Result<(std::sync::Arc<BasinInfo>, StreamName), ApiError>,
+    access: &Access,
 ) -> Result<(usize, Answer), ApiError> {
     let headers = &parts.headers;
     let kind =
@@ -36,7 +39,7 @@ pub(crate) async fn append(
     let (input, output) = match kind {
         Ok(AppendKind::Unary { input, output }) => (input, output),
         Ok(AppendKind::S2s) => {
-            return match open_session(front, connection, headers, body, stream).await {
+            return match open_session(front, connection, headers, body, stream, access).await {
                 Ok(answer) => Ok((route::APPEND_SESSION_ROW, answer)),
                 Err((body, error)) => {
                     tokio::task::spawn_local(limits::drain(body));
@@ -64,8 +67,9 @@ pub(crate) async fn append(
         Wire::Json => json::append_input(&body.bytes, negotiate::format(header(headers, "s2-format"))?)?,
         Wire::Proto => proto::append_input(body.bytes)?,
     };
+    access.permit_batch(&batch)?;
     not_deleting(&basin)?;
-    let create = basin.config.create_stream_on_append.then(|| stream_spec(&basin, &config));
+    let create = creates(&basin, access).then(|| stream_spec(&basin, &config));
     let (shard, target) = front.router.target(&basin, stream);
     let op = Op::Append(append_op(target, batch, conditions, create));
     let reply = front.store.ask(shard, op).await?;
@@ -77,6 +81,12 @@ pub(crate) async fn append(
         Wire::Proto => proto::append_ack(&ack),
     };
     Ok((6, answer::full(StatusCode::OK, output.content_type(), body)))
+}
+
+/// Whether an append to a stream that is missing creates it: the basin says so, and needs `append` alone. Who may only trim
+/// or fence creates nothing.
+fn creates(basin: &BasinInfo, access: &Access) -> bool {
+    basin.config.create_stream_on_append && access.may(Operation::Append)
 }
 
 fn append_op(
@@ -103,14 +113,15 @@ async fn open_session(
     headers: &HeaderMap,
     body: Incoming,
     stream: Result<(std::sync::Arc<BasinInfo>, StreamName), ApiError>,
+    access: &Access,
 ) -> Result<Answer, (Incoming, ApiError)> {
     let opened = async {
         let (basin, stream) = stream?;
         check_encryption_key(headers)?;
         let config = stream_config_header(headers)?;
         not_deleting(&basin)?;
-        let place = front.sessions.enter(&front.watch, connection)?;
-        let create = basin.config.create_stream_on_append.then(|| stream_spec(&basin, &config));
+        let place = front.sessions.enter(&front.watch, connection)?.guarded(Guard::new(&front.gate, access));
+        let create = creates(&basin, access).then(|| stream_spec(&basin, &config));
         let (shard, target) = front.router.target(&basin, stream);
         let reply = front.store.ask(shard, Op::OpenSession { target: target.clone(), create }).await?;
         let Reply::Opened(incarnation) = reply else { unexpected("the opening of a session", &reply) };
@@ -118,7 +129,7 @@ async fn open_session(
     };
     match opened.await {
         Ok((place, shard, target)) => {
-            let session = AppendSession::new(front, place, shard, target, body);
+            let session = AppendSession::new(front, place, shard, target, body, access);
             Ok(answer::streaming("s2s/proto", Kind::Append(Box::new(session))))
         }
         Err(error) => Err((body, error)),

@@ -24,6 +24,7 @@ use super::append::ack;
 use super::limits::{self, Reserved};
 use super::session::Place;
 use super::{Front, Phase};
+use crate::access::Access;
 use crate::store::{Pending, unexpected};
 
 /// Metered bytes of a session that are not acknowledged; beyond it reads nothing more.
@@ -37,6 +38,7 @@ const ACKS_BYTES_MAX: usize = 32 << 10;
 pub(crate) struct AppendSession {
     front: Rc<Front>,
     place: Place,
+    access: Access,
     id: SessionId,
     shard: ShardId,
     target: Target,
@@ -66,10 +68,18 @@ enum Input {
 impl AppendSession {
     /// A session on an opened stream.
     #[must_use]
-    pub(crate) fn new(front: &Rc<Front>, place: Place, shard: ShardId, target: Target, body: Incoming) -> Self {
+    pub(crate) fn new(
+        front: &Rc<Front>,
+        place: Place,
+        shard: ShardId,
+        target: Target,
+        body: Incoming,
+        access: &Access,
+    ) -> Self {
         Self {
             front: Rc::clone(front),
             place,
+            access: access.clone(),
             id: front.store.new_session(),
             shard,
             target,
@@ -109,6 +119,12 @@ impl AppendSession {
     fn take_input(&mut self, cx: &mut Context<'_>) {
         if self.front.phase.get() == Phase::Ending && matches!(self.input, Input::Open(..)) {
             self.end_with(Failure::from(Unavailable::Draining).into());
+        }
+        if matches!(self.input, Input::Open(..))
+            && let Err(error) = self.place.check()
+        {
+            // What was appended before is still acknowledged.
+            self.end_with(error);
         }
         if let Some((op, inputs)) = self.refused.take() {
             self.submit(op, inputs, cx);
@@ -154,6 +170,9 @@ impl AppendSession {
             Ok(input) => input,
             Err(error) => return self.end_with(bad_frame(error)),
         };
+        if let Err(error) = self.access.permit_batch(&batch) {
+            return self.end_with(error);
+        }
         let inputs =
             Inputs { metered_bytes: batch.metered_bytes().into(), _reserved: self.front.budgets.bodies.take(bytes) };
         let op = Op::Append(Append {

@@ -2,21 +2,26 @@
 
 use std::convert::Infallible;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use api::{ApiError, Code, negotiate};
 use bytes::Bytes;
+use engine::event::BasinInfo;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, ORIGIN};
 use http::request::Parts;
 use http::{Method, StatusCode};
 use hyper::body::Incoming;
-use model::{Failure, Unavailable};
+use model::token::On;
+use model::{BasinName, Failure, StreamName, Unavailable};
 
 use super::answer::{self, Answer, header};
-use super::control::{Request, stream_name};
+use super::control::{Request, basin_name, stream_name};
 use super::limits::{BodyLimit, CONTROL_BYTES_MAX, drain, read_body};
 use super::route::{Route, UNKNOWN_ROW};
 use super::watch::{Connection, OpenRequest};
 use super::{Front, Phase, append, read};
+use crate::access::{Access, operation};
+use crate::router::Router;
 
 /// Answers one request.
 ///
@@ -71,13 +76,42 @@ async fn route(front: &Rc<Front>, connection: &Rc<Connection>, parts: &Parts, bo
             plain(answer::full(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "the server is draining\n"))
         }
         Route::Health => plain(answer::full(StatusCode::OK, "text/plain", "OK")),
+        Route::Scrape if !front.open_metrics => scrape(front, connection, parts, &route).map(|answer| (None, answer)),
         Route::Scrape => plain(answer::full(StatusCode::OK, "text/plain; version=0.0.4", (front.scrape)())),
         _ if is_draining => {
             refuse(body);
             Err(Failure::from(Unavailable::Draining).into())
         }
-        Route::Records(segment) => records(front, connection, parts, body, segment).await,
-        Route::Tail(segment) => tail(front, parts, segment).await.map(|answer| (None, answer)),
+        _ => match front.gate.access(&parts.headers, &connection.shown) {
+            Ok(access) => served(front, connection, parts, body, route, &access).await.map_err(|mut error| {
+                access.error_out(&mut error);
+                error
+            }),
+            Err(error) => {
+                refuse(body);
+                Err(error)
+            }
+        },
+    };
+    (row, answered)
+}
+
+/// Serves a route of `/v1` to who may be let in.
+async fn served(
+    front: &Rc<Front>,
+    connection: &Rc<Connection>,
+    parts: &Parts,
+    body: Incoming,
+    route: Route<'_>,
+    access: &Access,
+) -> Answered {
+    let named = named(access, parts, &route);
+    match route {
+        Route::Records(_) => records(front, connection, parts, body, named, access).await,
+        Route::Tail(_) => {
+            let (basin, stream) = in_basin(front, named)?;
+            read::check_tail(front, &basin, stream).await.map(|answer| (None, answer))
+        }
         Route::Basins
         | Route::Basin(_)
         | Route::Streams
@@ -86,9 +120,72 @@ async fn route(front: &Rc<Front>, connection: &Rc<Connection>, parts: &Parts, bo
         | Route::AccessToken(_)
         | Route::Usage(..)
         | Route::Locations
-        | Route::DefaultLocation => control(front, connection, parts, body, route).await.map(|answer| (None, answer)),
+        | Route::DefaultLocation => {
+            control(front, connection, parts, body, route, named, access).await.map(|answer| (None, answer))
+        }
+        Route::Health | Route::Scrape => unreachable!("these are no routes of /v1"),
+    }
+}
+
+/// What the path and the headers of a request name: streams by their whole names.
+#[derive(Default)]
+struct Named {
+    basin: Option<BasinName>,
+    stream: Option<StreamName>,
+}
+
+/// The names of a request, once it is permitted on them. This is the one place where a request's operation, basin and stream
+/// are known; names in a body are seen by whoever reads it.
+fn named(access: &Access, parts: &Parts, route: &Route<'_>) -> Result<Named, ApiError> {
+    let stream = |segment: &str| {
+        access.stream_in(stream_name(segment)?).map_err(|e| ApiError::new(Code::BadPath, e.0)).map(Some)
     };
-    (row, answered)
+    let header = || {
+        Router::basin_name(&parts.headers, parts.uri.authority().map(http::uri::Authority::as_str)).map(Some)
+    };
+    let named = match route {
+        Route::Records(segment) | Route::Tail(segment) | Route::Stream(segment) => {
+            let stream = stream(segment)?;
+            Named { basin: header()?, stream }
+        }
+        Route::Streams => Named { basin: header()?, stream: None },
+        Route::Basin(segment) | Route::Usage(Some(segment), None) => {
+            Named { basin: Some(basin_name(segment)?), stream: None }
+        }
+        Route::Usage(Some(basin), Some(segment)) => {
+            Named { basin: Some(basin_name(basin)?), stream: stream(segment)? }
+        }
+        Route::Basins
+        | Route::AccessTokens
+        | Route::AccessToken(_)
+        | Route::Usage(None, _)
+        | Route::Locations
+        | Route::DefaultLocation
+        | Route::Health
+        | Route::Scrape => Named::default(),
+    };
+    let on = On { basin: named.basin.as_ref(), stream: named.stream.as_ref(), token: None };
+    access.permit_any(operation::operations(route, &parts.method), on)?;
+    operation::also(route, &parts.method).map_or(Ok(()), |operation| access.permit(operation, on))?;
+    Ok(named)
+}
+
+fn in_basin(front: &Front, named: Result<Named, ApiError>) -> Result<(Arc<BasinInfo>, StreamName), ApiError> {
+    let Named { basin, stream } = named?;
+    let (basin, stream) = (basin.expect("the route names one"), stream.expect("the route names one"));
+    Ok((front.router.basin_named(&basin)?, stream))
+}
+
+/// `/metrics` where it is not for everybody.
+fn scrape(
+    front: &Front,
+    connection: &Connection,
+    parts: &Parts,
+    route: &Route<'_>,
+) -> Result<Answer, ApiError> {
+    let access = front.gate.access(&parts.headers, &connection.shown)?;
+    access.permit_any(operation::operations(route, &parts.method), On::default())?;
+    Ok(answer::full(StatusCode::OK, "text/plain; version=0.0.4", (front.scrape)()))
 }
 
 async fn records(
@@ -96,25 +193,17 @@ async fn records(
     connection: &Rc<Connection>,
     parts: &Parts,
     body: Incoming,
-    segment: &str,
+    named: Result<Named, ApiError>,
+    access: &Access,
 ) -> Answered {
-    let stream = stream_name(segment).and_then(|name| {
-        let basin = front.router.basin(&parts.headers, parts.uri.authority().map(http::uri::Authority::as_str))?;
-        Ok((basin, name))
-    });
+    let stream = in_basin(front, named);
     let (row, answer) = if parts.method == Method::POST {
-        append::append(front, connection, parts, body, stream).await?
+        append::append(front, connection, parts, body, stream, access).await?
     } else {
         let (basin, name) = stream?;
-        read::read(front, connection, parts, &basin, name).await?
+        read::read(front, connection, parts, &basin, name, access).await?
     };
     Ok((Some(row), answer))
-}
-
-async fn tail(front: &Front, parts: &Parts, segment: &str) -> Result<Answer, ApiError> {
-    let name = stream_name(segment)?;
-    let basin = front.router.basin(&parts.headers, parts.uri.authority().map(http::uri::Authority::as_str))?;
-    read::check_tail(front, &basin, name).await
 }
 
 async fn control(
@@ -123,6 +212,8 @@ async fn control(
     parts: &Parts,
     body: Incoming,
     route: Route<'_>,
+    named: Result<Named, ApiError>,
+    access: &Access,
 ) -> Result<Answer, ApiError> {
     let encoding = negotiate::content_encoding(header(&parts.headers, CONTENT_ENCODING))?;
     let body = if parts.method == Method::GET || parts.method == Method::DELETE {
@@ -131,19 +222,19 @@ async fn control(
         let limit = BodyLimit { bytes_max: CONTROL_BYTES_MAX, code: Code::BadJson };
         read_body(&front.budgets.bodies, connection, body, encoding, limit).await?.bytes
     };
-    let basin = || front.router.basin(&parts.headers, parts.uri.authority().map(http::uri::Authority::as_str));
-    let request = Request { front, parts, body };
+    let Named { basin, stream } = named?;
+    let basin = || front.router.basin_named(basin.as_ref().expect("the route names one"));
+    let request = Request { front, parts, body, access: access.clone() };
     match route {
         Route::Basins => request.basins().await,
         Route::Basin(segment) => request.basin(segment).await,
         Route::Streams => request.streams(&*basin()?).await,
-        Route::Stream(segment) => {
-            let name = stream_name(segment)?;
-            request.stream(&*basin()?, name).await
-        }
-        Route::AccessTokens => request.access_tokens(),
-        Route::AccessToken(segment) => request.access_token(segment),
-        Route::Usage(basin, stream) => request.usage(basin, stream),
+        Route::Stream(_) => request.stream(&*basin()?, stream.expect("the route names one")).await,
+        Route::AccessTokens if parts.method == Method::GET => request.list_tokens(),
+        Route::AccessTokens => request.issue_token().await,
+        Route::AccessToken(segment) => request.revoke_token(segment).await,
+        // Its names were checked.
+        Route::Usage(..) => Err(answer::not_implemented()),
         Route::Locations | Route::DefaultLocation => request.locations(),
         Route::Health | Route::Scrape | Route::Records(_) | Route::Tail(_) => {
             unreachable!("these are no control-plane routes")

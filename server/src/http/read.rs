@@ -23,6 +23,8 @@ use super::payload::Kind;
 use super::read_session::{ReadSession, Wire};
 use super::watch::Connection;
 use super::{Front, route};
+use crate::access::Access;
+use crate::access::guard::Guard;
 use crate::router::{not_deleting, stream_spec};
 use crate::store::unexpected;
 
@@ -59,6 +61,7 @@ pub(crate) async fn read(
     parts: &Parts,
     basin: &BasinInfo,
     stream: StreamName,
+    access: &Access,
 ) -> Result<(usize, Answer), ApiError> {
     let headers = &parts.headers;
     let format = negotiate::format(header(headers, "s2-format"))?;
@@ -67,7 +70,10 @@ pub(crate) async fn read(
     let (wire, content_type, query) = match kind {
         ReadKind::Unary(wire) => {
             let opened = open(front, headers, basin, stream, query.unary(), (1, &front.budgets.answers)).await?;
-            return Ok((7, unary(front, opened, wire, format).await?));
+            let answer = unary(front, opened, wire, format).await?;
+            // It may have waited for a minute.
+            Guard::new(&front.gate, access).check()?;
+            return Ok((7, answer));
         }
         ReadKind::S2s => {
             let compression = negotiate::session_compression(header(headers, http::header::ACCEPT_ENCODING));
@@ -79,7 +85,7 @@ pub(crate) async fn read(
             (Wire::Sse(format, resumed.unwrap_or_default()), "text/event-stream", query)
         }
     };
-    let place = front.sessions.enter(&front.watch, connection)?;
+    let place = front.sessions.enter(&front.watch, connection)?.guarded(Guard::new(&front.gate, access));
     let opened = open(front, headers, basin, stream, query, (READ_BATCHES, &front.budgets.sessions)).await?;
     let wait = match opened.query.wait_secs {
         Some(secs) if secs > 0 => Wait::For(Duration::from_secs(secs.into())),

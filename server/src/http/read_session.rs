@@ -62,6 +62,11 @@ impl ReadSession {
     pub(crate) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         self.place.polled(cx);
         self.notice_phase();
+        if !self.over
+            && let Err(error) = self.place.check()
+        {
+            self.fail(&error);
+        }
         while !self.over && self.pieces.len() < READY_BYTES_MAX {
             match self.cursor.poll_step(cx) {
                 Poll::Ready(step) => self.encode(step),

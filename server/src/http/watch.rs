@@ -14,6 +14,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::access::Shown;
 use crate::metrics::FrontMetrics;
 
 /// From the first byte of a request head to its last, and from accepting a connection to its first request, in seconds.
@@ -58,6 +59,8 @@ pub(crate) struct Connection {
     blocked_since: Cell<Option<u32>>,
     cut: Cell<bool>,
     waker: RefCell<Option<Waker>>,
+    /// The access token that its last request showed.
+    pub(crate) shown: Shown,
 }
 
 impl Watch {
