@@ -204,7 +204,7 @@ impl ServeArgs {
             let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
             settings.fronts = u16::try_from(cores.div_ceil(2)).unwrap_or(u16::MAX);
         }
-        settings.root_token.read_from(&settings.root_token_file)?;
+        settings.root_token.read(&settings.root_token_file)?;
         let Extra { print_config, accept_data_loss, .. } = self.extra;
         Ok(Loaded { settings, shown, print_config, accept_data_loss })
     }

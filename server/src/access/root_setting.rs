@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 /// A root token, or none.
 #[derive(Clone, Default, Deserialize)]
-#[serde(try_from = "String")]
+#[serde(from = "String")]
 pub(crate) struct RootToken(Option<String>);
 
 impl RootToken {
@@ -30,41 +30,42 @@ impl RootToken {
         self.0.is_some()
     }
 
-    /// Takes it from a file, if one is named.
+    /// Takes it from a file, if one is named, and refuses what is none.
     ///
     /// # Errors
-    /// When it cannot be read, holds no root token, or there is one already. The text is for the operator.
-    pub(crate) fn read_from(&mut self, file: &Path) -> Result<(), String> {
-        if file.as_os_str().is_empty() {
-            return Ok(());
+    /// When the file cannot be read, there is one already, or it is none. The text is for the operator, without the token.
+    pub(crate) fn read(&mut self, file: &Path) -> Result<(), String> {
+        if !file.as_os_str().is_empty() {
+            if self.is_some() {
+                return Err("there are both a root-token and a root-token-file: leave one of them out".to_owned());
+            }
+            let text = std::fs::read_to_string(file)
+                .map_err(|e| format!("cannot read the root token in {}: {e}", file.display()))?;
+            // An empty file is no wish for a server without one.
+            self.0 = Some(text.trim().to_owned());
         }
-        if self.is_some() {
-            return Err("there are both a root-token and a root-token-file: leave one of them out".to_owned());
+        let is_valid = |token: &str| {
+            ROOT_TOKEN_BYTES.contains(&token.len()) && token.bytes().all(|byte| byte.is_ascii_graphic())
+        };
+        match self.get() {
+            Some(token) if !is_valid(token) => Err("the root token must be 16 to 512 visible ASCII characters".to_owned()),
+            Some(_) | None => Ok(()),
         }
-        let text = std::fs::read_to_string(file)
-            .map_err(|e| format!("cannot read the root token in {}: {e}", file.display()))?;
-        *self = text.trim().parse().map_err(|why| format!("the root token in {}: {why}", file.display()))?;
-        Ok(())
     }
 }
 
+/// Takes any text: an error of the flags or of the file would show it. [`RootToken::read`] looks at it.
 impl FromStr for RootToken {
-    type Err = &'static str;
+    type Err = std::convert::Infallible;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text.is_empty() {
-            return Ok(Self(None));
-        }
-        let is_valid = (16..=512).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
-        if is_valid { Ok(Self(Some(text.to_owned()))) } else { Err("must be 16 to 512 visible ASCII characters") }
+        Ok(text.to_owned().into())
     }
 }
 
-impl TryFrom<String> for RootToken {
-    type Error = &'static str;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
+impl From<String> for RootToken {
+    fn from(text: String) -> Self {
+        Self((!text.is_empty()).then_some(text))
     }
 }
 
@@ -73,3 +74,6 @@ impl fmt::Debug for RootToken {
         f.write_str(if self.is_some() { "RootToken(***)" } else { "RootToken(none)" })
     }
 }
+
+/// Shortest and longest root token.
+const ROOT_TOKEN_BYTES: std::ops::RangeInclusive<usize> = 16..=512;
