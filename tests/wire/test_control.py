@@ -216,8 +216,6 @@ def test_an_invalid_read_creates_nothing(account):
 # ---------------------------------------------------------------- not implemented
 
 NOT_IMPLEMENTED = [
-    ("GET", "/access-tokens"),
-    ("DELETE", "/access-tokens/some-id"),
     ("GET", "/metrics?set=active-basins"),
     ("GET", "/metrics/some-basin-name?set=storage"),
     ("GET", "/metrics/some-basin-name/stream?set=storage"),
@@ -234,7 +232,6 @@ def test_cloud_only_routes_answer_501(account, method, path):
     assert answer.status == 501 and answer.code == "not_implemented" and answer.json()["message"], answer
 
 
-def test_issuing_a_token_and_setting_a_location_answer_501(account):
-    issue = {"id": "token-1", "scope": {"op_groups": {"account": {"read": True, "write": False}}}}
-    for answer in [account.send("POST", "/access-tokens", issue), account.send("PUT", "/locations/default", "aws:us-east-1")]:
-        assert answer.status == 501 and answer.code == "not_implemented", answer
+def test_setting_a_location_answers_501(account):
+    answer = account.send("PUT", "/locations/default", "aws:us-east-1")
+    assert answer.status == 501 and answer.code == "not_implemented", answer

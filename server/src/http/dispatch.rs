@@ -82,7 +82,17 @@ async fn route(front: &Rc<Front>, connection: &Rc<Connection>, parts: &Parts, bo
             refuse(body);
             Err(Failure::from(Unavailable::Draining).into())
         }
-        _ => match front.gate.access(&parts.headers, &connection.shown) {
+        Route::Basins
+        | Route::Basin(_)
+        | Route::Streams
+        | Route::Stream(_)
+        | Route::Records(_)
+        | Route::Tail(_)
+        | Route::AccessTokens
+        | Route::AccessToken(_)
+        | Route::Usage(..)
+        | Route::Locations
+        | Route::DefaultLocation => match front.gate.access(&parts.headers, &connection.shown) {
             Ok(access) => served(front, connection, parts, body, route, &access).await.map_err(|mut error| {
                 access.error_out(&mut error);
                 error
