@@ -8,7 +8,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use model::config::{BasinConfig, BasinReconfiguration, Cipher, ResolvedStreamConfig, StreamReconfiguration};
 use model::{
-    AccessToken, BasinId, BasinName, Batch, Failure, FencingToken, GroupId, NamePrefix, Position, ShardId, StreamId, StreamName, TokenId,
+    AccessToken, BasinId, BasinName, Batch, Failure, FencingToken, GroupId, NamePrefix, Position, ShardId, StreamId,
+    StreamName, TokenId,
 };
 
 use crate::log::{Lsn, SegmentNo};

@@ -125,7 +125,10 @@ fn nobody_gives_more_than_they_have() {
     assert_eq!(ours.check_within(&issuer), Ok(()), "an operation of a group may be given by itself");
     for more in [
         Scope { ops: Operations::of(&[Operation::Append]), ..issuer.clone() },
-        Scope { op_groups: OpGroups { stream: ReadWrite { read: true, write: true }, ..OpGroups::default() }, ..issuer.clone() },
+        Scope {
+            op_groups: OpGroups { stream: ReadWrite { read: true, write: true }, ..OpGroups::default() },
+            ..issuer.clone()
+        },
         Scope { basins: Some(prefix("team")), ..issuer.clone() },
         Scope { streams: Some(exact("log")), ..issuer.clone() },
         Scope { streams: Some(ResourceSet::all()), ..issuer.clone() },

@@ -235,7 +235,9 @@ impl Settings {
             ));
         }
         if self.auth == AuthChoice::Off && self.root_token.is_some() {
-            return Err("there is a root token, but `auth` is off, so nobody would need it: leave one of them out".into());
+            return Err(
+                "there is a root token, but `auth` is off, so nobody would need it: leave one of them out".into()
+            );
         }
         if self.front_bytes_max < FRONT_BYTES_MIN {
             return Err(format!("front-bytes-max is {}, and must be at least {FRONT_BYTES_MIN}", self.front_bytes_max));

@@ -56,7 +56,10 @@ pub fn parse_issue_access_token(body: &[u8]) -> Result<IssueAccessToken, ApiErro
         scope: Scope {
             basins: set(request.scope.basins).map(ResourceSet::of_basins).transpose().map_err(bad_name)?,
             streams: set(request.scope.streams).map(ResourceSet::of_streams).transpose().map_err(bad_name)?,
-            access_tokens: set(request.scope.access_tokens).map(ResourceSet::of_tokens).transpose().map_err(bad_name)?,
+            access_tokens: set(request.scope.access_tokens)
+                .map(ResourceSet::of_tokens)
+                .transpose()
+                .map_err(bad_name)?,
             op_groups: OpGroups {
                 account: group(groups.account),
                 basin: group(groups.basin),

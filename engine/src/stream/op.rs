@@ -338,7 +338,9 @@ mod tests {
             ControlOp::PutBasin { info: Arc::new(bare), request_key: Some(4) },
             ControlOp::PurgeBasin { name: BasinName::try_from("basin-name").expect("valid") },
             ControlOp::ChangeToken(TokenChange::Put(largest_token().into())),
-            ControlOp::ChangeToken(TokenChange::Put(AccessToken { scope: Scope::all(), expires_at_ms: None, ..largest_token() }.into())),
+            ControlOp::ChangeToken(TokenChange::Put(
+                AccessToken { scope: Scope::all(), expires_at_ms: None, ..largest_token() }.into(),
+            )),
             ControlOp::ChangeToken(TokenChange::Removed(largest_token().id)),
         ]
     }

@@ -42,7 +42,11 @@ fn a_server_that_requires_tokens_lets_in_only_those_it_knows() {
             assert!(matches!(gate.access(&headers(&good), &shown), Ok(Access::Token(_))), "{good}");
         }
     }
-    assert_eq!(code(gate.access(&headers("Bearer other"), &shown)), Some(Code::Authn), "another on the same connection");
+    assert_eq!(
+        code(gate.access(&headers("Bearer other"), &shown)),
+        Some(Code::Authn),
+        "another on the same connection"
+    );
 }
 
 #[test]

@@ -42,11 +42,8 @@ mod tests {
 
     #[test]
     fn a_page_is_narrowed_to_the_set() {
-        let page = |prefix: &str, start_after: &str| ListQuery {
-            prefix: of(prefix),
-            start_after: of(start_after),
-            limit: 5,
-        };
+        let page =
+            |prefix: &str, start_after: &str| ListQuery { prefix: of(prefix), start_after: of(start_after), limit: 5 };
         let exact = |name: &str| Some(ResourceSet::Exact(name.into()));
         let prefix = |name: &str| Some(ResourceSet::Prefix(name.into()));
         for (set, asked, expected) in [

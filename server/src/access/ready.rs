@@ -5,9 +5,9 @@ use std::sync::mpsc;
 
 use tokio::sync::watch;
 
+use super::Gate;
 use super::root;
 use super::secret::Secret;
-use super::Gate;
 use crate::store::Store;
 
 /// What the main thread is told: the secret of a root token that was made, or why the server cannot start.

@@ -44,11 +44,12 @@ impl RootToken {
             // An empty file is no wish for a server without one.
             self.0 = Some(text.trim().to_owned());
         }
-        let is_valid = |token: &str| {
-            ROOT_TOKEN_BYTES.contains(&token.len()) && token.bytes().all(|byte| byte.is_ascii_graphic())
-        };
+        let is_valid =
+            |token: &str| ROOT_TOKEN_BYTES.contains(&token.len()) && token.bytes().all(|byte| byte.is_ascii_graphic());
         match self.get() {
-            Some(token) if !is_valid(token) => Err("the root token must be 16 to 512 visible ASCII characters".to_owned()),
+            Some(token) if !is_valid(token) => {
+                Err("the root token must be 16 to 512 visible ASCII characters".to_owned())
+            }
             Some(_) | None => Ok(()),
         }
     }

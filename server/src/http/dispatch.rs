@@ -150,9 +150,8 @@ fn named(access: &Access, parts: &Parts, route: &Route<'_>) -> Result<Named, Api
     let stream = |segment: &str| {
         access.stream_in(stream_name(segment)?).map_err(|e| ApiError::new(Code::BadPath, e.0)).map(Some)
     };
-    let header = || {
-        Router::basin_name(&parts.headers, parts.uri.authority().map(http::uri::Authority::as_str)).map(Some)
-    };
+    let header =
+        || Router::basin_name(&parts.headers, parts.uri.authority().map(http::uri::Authority::as_str)).map(Some);
     let named = match route {
         Route::Records(segment) | Route::Tail(segment) | Route::Stream(segment) => {
             let stream = stream(segment)?;
@@ -162,9 +161,7 @@ fn named(access: &Access, parts: &Parts, route: &Route<'_>) -> Result<Named, Api
         Route::Basin(segment) | Route::Usage(Some(segment), None) => {
             Named { basin: Some(basin_name(segment)?), stream: None }
         }
-        Route::Usage(Some(basin), Some(segment)) => {
-            Named { basin: Some(basin_name(basin)?), stream: stream(segment)? }
-        }
+        Route::Usage(Some(basin), Some(segment)) => Named { basin: Some(basin_name(basin)?), stream: stream(segment)? },
         Route::Basins
         | Route::AccessTokens
         | Route::AccessToken(_)
@@ -187,12 +184,7 @@ fn in_basin(front: &Front, named: Result<Named, ApiError>) -> Result<(Arc<BasinI
 }
 
 /// `/metrics` where it is not for everybody.
-fn scrape(
-    front: &Front,
-    connection: &Connection,
-    parts: &Parts,
-    route: &Route<'_>,
-) -> Result<Answer, ApiError> {
+fn scrape(front: &Front, connection: &Connection, parts: &Parts, route: &Route<'_>) -> Result<Answer, ApiError> {
     let access = front.gate.access(&parts.headers, &connection.shown)?;
     access.permit_any(operation::operations(route, &parts.method), On::default())?;
     Ok(answer::full(StatusCode::OK, "text/plain; version=0.0.4", (front.scrape)()))

@@ -57,8 +57,12 @@ impl Sessions {
         }
         let id = self.next_id.get();
         self.next_id.set(id + 1);
-        let session =
-            Rc::new(Session { connection: Rc::clone(connection), waker: RefCell::default(), gave_at: Cell::new(None), expires_at_ms: Cell::new(None) });
+        let session = Rc::new(Session {
+            connection: Rc::clone(connection),
+            waker: RefCell::default(),
+            gave_at: Cell::new(None),
+            expires_at_ms: Cell::new(None),
+        });
         self.open.borrow_mut().insert(id, Rc::clone(&session));
         self.metrics.sessions.add(1);
         Ok(Place { sessions: Rc::clone(self), watch: Rc::clone(watch), id, session, guard: None })

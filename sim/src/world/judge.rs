@@ -2,7 +2,10 @@
 
 use engine::event::{Append, Follow, Op, Provision, Read, ReadLimits, ReadReply, ReadStart, Reply, ReplyTo, Target};
 use model::stored::StoredRecords;
-use model::{BasinId, BasinName, Failure, GroupId, Position, Rejected, SecretHash, ShardId, StreamId, StreamName, TokenId, Unavailable};
+use model::{
+    BasinId, BasinName, Failure, GroupId, Position, Rejected, SecretHash, ShardId, StreamId, StreamName, TokenId,
+    Unavailable,
+};
 
 use super::World;
 use super::clients::Place;
