@@ -9,6 +9,7 @@ mod request;
 mod resource;
 pub(crate) mod text;
 mod time;
+mod token;
 
 pub use append::append_input;
 pub use config::{
@@ -24,6 +25,8 @@ pub use request::{
     parse_ensure_stream,
 };
 pub use resource::{BasinInfo, StreamInfo, basin_info, basin_list, cipher_name, stream_info, stream_list};
+
+pub use token::{IssueAccessToken, access_token_list, issued_access_token, parse_issue_access_token};
 
 use crate::status::{ApiError, Code};
 

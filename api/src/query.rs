@@ -127,6 +127,14 @@ impl ListQuery {
         Self::parse(query, NamePrefix::of_stream)
     }
 
+    /// Of access tokens.
+    ///
+    /// # Errors
+    /// 400 `bad_query`.
+    pub fn parse_tokens(query: &str) -> Result<Self, ApiError> {
+        Self::parse(query, NamePrefix::of_token)
+    }
+
     fn parse(query: &str, prefix_of: impl Fn(&str) -> Result<NamePrefix, InvalidName>) -> Result<Self, ApiError> {
         let (mut prefix, mut start_after, mut limit) = (None::<String>, None::<String>, None::<usize>);
         for pair in pairs(query) {

@@ -234,7 +234,11 @@ impl From<Rejected> for ApiError {
         let code = match rejected {
             Rejected::BasinNotFound(_) => Code::BasinNotFound,
             Rejected::StreamNotFound(..) => Code::StreamNotFound,
-            Rejected::BasinExists(_) | Rejected::StreamExists(..) => Code::ResourceAlreadyExists,
+            Rejected::BasinExists(_) | Rejected::StreamExists(..) | Rejected::TokenExists(_) => {
+                Code::ResourceAlreadyExists
+            }
+            Rejected::TokenNotFound(_) => Code::AccessTokenNotFound,
+            Rejected::TooManyTokens => Code::QuotaExhausted,
             Rejected::BasinDeleting(_) => Code::BasinDeletionPending,
             Rejected::StreamDeleting(..) => Code::StreamDeletionPending,
             Rejected::FencingTokenMismatch(token) => return ErrorBody::FencingTokenMismatch(token).into(),

@@ -100,7 +100,7 @@ impl Desk {
                     Effect::Checkpoint(CheckpointPart::Begin | CheckpointPart::Bytes(_) | CheckpointPart::Commit) => {
                         self.step(Event::CheckpointWritten);
                     }
-                    Effect::Publish(_) | Effect::SetTimer { .. } => {}
+                    Effect::Publish(_) | Effect::PublishToken(_) | Effect::SetTimer { .. } => {}
                     Effect::ReadLog { .. } | Effect::SendShard { .. } => unreachable!("only appends are asked for"),
                 }
             }

@@ -11,7 +11,8 @@ use model::config::{
 };
 use model::lease::{LeaseDuration, LeaseHolder};
 use model::{
-    BasinId, BasinName, Batch, Failure, FencingToken, GroupId, NamePrefix, Position, ShardId, StreamId, StreamName,
+    AccessToken, BasinId, BasinName, Batch, Failure, FencingToken, GroupId, NamePrefix, Position, ShardId, StreamId,
+    StreamName, TokenId,
 };
 
 use crate::log::{Lsn, SegmentNo};
@@ -187,6 +188,10 @@ pub enum Op {
         /// Its name.
         basin: BasinName,
     },
+    /// Answered by [`Reply::Done`] once it is durable and in force. Requests on access tokens go to shard 0.
+    IssueToken(Arc<AccessToken>),
+    /// Answered by [`Reply::Done`] once the revocation is durable and in force.
+    RevokeToken(TokenId),
 }
 
 /// What is asked of a stream's lease.
@@ -440,6 +445,15 @@ pub enum BasinChange {
     Removed(BasinName),
 }
 
+/// A change of the committed set of access tokens. Whoever learns of a later reply has seen it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TokenChange {
+    /// It may be used.
+    Put(Arc<AccessToken>),
+    /// It may not be used any more.
+    Removed(TokenId),
+}
+
 /// What one shard tells another of the same node. Delivered in order, at least once after a restart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ShardMessage {
@@ -523,6 +537,8 @@ pub enum Effect {
     },
     /// Show a change of basins to all fronts, before any later reply.
     Publish(BasinChange),
+    /// Show a change of access tokens to all fronts, before any later reply.
+    PublishToken(TokenChange),
     /// Write `bytes` (address, length and offset are multiples of 4 KiB) and make them durable; then
     /// [`Event::ExtentDurable`]. Writes may be under way together and end in any order. A failure is fatal to the process.
     WriteExtent {

@@ -1,5 +1,7 @@
 //! The metadata group's state: basins, their names in order, their configurations (s2-wire.md 1.7-1.8, 4.9).
 
+pub mod tokens;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 

@@ -20,6 +20,7 @@ mod recover;
 mod stage;
 mod state;
 mod timer;
+mod tokens;
 
 #[cfg(test)]
 #[allow(clippy::wildcard_enum_match_arm)]
@@ -225,6 +226,9 @@ impl Shard {
         for basin in self.state.metadata.iter() {
             effects.push(Effect::Publish(crate::event::BasinChange::Put(basin.info.clone())));
         }
+        for token in self.state.tokens.committed() {
+            effects.push(Effect::PublishToken(crate::event::TokenChange::Put(token.clone())));
+        }
         for group in &mut self.state.groups {
             group.consensus.campaign();
         }
@@ -277,6 +281,8 @@ impl Shard {
             Op::EnsureBasin { basin, config } => self.ensure_basin(now, to, basin, config, effects),
             Op::ReconfigureBasin { basin, change } => self.reconfigure_basin(to, &basin, change, effects),
             Op::DeleteBasin { basin } => self.delete_basin(now, to, &basin, effects),
+            Op::IssueToken(token) => self.issue_token(now, to, token, effects),
+            Op::RevokeToken(id) => self.revoke_token(to, &id, effects),
         }
     }
 
@@ -375,7 +381,10 @@ const fn log_bytes_max(op: &Op) -> usize {
         | Op::CreateBasin { .. }
         | Op::EnsureBasin { .. }
         | Op::ReconfigureBasin { .. }
-        | Op::DeleteBasin { .. } => CONTROL_BYTES_MAX,
+        | Op::DeleteBasin { .. }
+        | Op::RevokeToken(_) => CONTROL_BYTES_MAX,
+        // An expired token may have to give its place.
+        Op::IssueToken(_) => 2 * CONTROL_BYTES_MAX,
         Op::EndSession(_)
         | Op::Follow(_)
         | Op::CancelFollow(_)
@@ -384,8 +393,9 @@ const fn log_bytes_max(op: &Op) -> usize {
     }
 }
 
-/// Bytes of a control frame: two frame headers, a name, a configuration with a storage class of at most 64 bytes.
-const CONTROL_BYTES_MAX: usize = 1024;
+/// Bytes of a control frame: two frame headers, a name, a configuration with a storage class of at most 64 bytes;
+/// or an access token with the longest names in its scope.
+pub(crate) const CONTROL_BYTES_MAX: usize = 1024;
 /// Smallest segment: several extents and the reserve fit.
 pub const SEGMENT_BYTES_MIN: u64 = 16 << 20;
 /// Smallest extent: a batch of 1 MiB metered takes at most about twice that when stored, for tiny headers.

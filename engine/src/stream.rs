@@ -9,3 +9,4 @@ pub mod index;
 pub mod lease;
 pub mod op;
 pub mod state;
+pub(crate) mod token_codec;

@@ -2,8 +2,10 @@
 
 use std::fmt;
 
+use crate::limits::TOKENS_MAX;
 use crate::name::{BasinName, FencingToken, StreamName};
 use crate::position::Position;
+use crate::token::TokenId;
 
 /// Why a request has no answer of the kind it asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +33,12 @@ pub enum Rejected {
     BasinDeleting(BasinName),
     /// 409 `stream_deletion_pending`.
     StreamDeleting(BasinName, StreamName),
+    /// 404 `access_token_not_found`.
+    TokenNotFound(TokenId),
+    /// 409 `resource_already_exists`.
+    TokenExists(TokenId),
+    /// 403 `quota_exhausted`: as many access tokens exist as may.
+    TooManyTokens,
     /// 412 with the token in force.
     FencingTokenMismatch(FencingToken),
     /// 412 with the number the next record gets.
@@ -115,6 +123,11 @@ impl fmt::Display for Rejected {
             Self::BasinDeleting(basin) => write!(f, "basin `{basin}` is being deleted"),
             Self::StreamDeleting(basin, stream) => {
                 write!(f, "stream deletion pending: stream `{stream}` in basin `{basin}` is being deleted")
+            }
+            Self::TokenNotFound(id) => write!(f, "access token `{id}` not found"),
+            Self::TokenExists(id) => write!(f, "access token `{id}` already exists"),
+            Self::TooManyTokens => {
+                write!(f, "there are {TOKENS_MAX} access tokens, as many as may be: revoke some that nobody needs")
             }
             Self::FencingTokenMismatch(token) => write!(f, "fencing token mismatch, the stream's token is `{token}`"),
             Self::SeqNumMismatch(next) => write!(f, "sequence number mismatch, the next record gets {next}"),

@@ -21,6 +21,10 @@ pub const REQUEST_TOKEN_BYTES_MAX: usize = 36;
 pub const BASIN_NAME_BYTES: std::ops::RangeInclusive<usize> = 8..=48;
 /// Longest stream name, in bytes.
 pub const STREAM_NAME_BYTES_MAX: usize = 512;
+/// Longest id of an access token, in bytes.
+pub const TOKEN_ID_BYTES_MAX: usize = 96;
+/// Most access tokens that exist at once. One more is refused with 403 `quota_exhausted`, unless one of them has expired.
+pub const TOKENS_MAX: usize = 10_000;
 /// Most items of one page of a listing; also what `0` and anything above mean.
 pub const LIST_ITEMS_MAX: usize = 1000;
 /// Longest wait of a unary read, in seconds.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::limits::{BASIN_NAME_BYTES, FENCING_TOKEN_BYTES_MAX, STREAM_NAME_BYTES_MAX};
+use crate::limits::{BASIN_NAME_BYTES, FENCING_TOKEN_BYTES_MAX, STREAM_NAME_BYTES_MAX, TOKEN_ID_BYTES_MAX};
 
 /// Why a name was refused; the text is what the client sees.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,6 +132,20 @@ impl NamePrefix {
         }
         if bytes.first().is_some_and(|b| !is_alphanumeric(*b)) {
             return Err(InvalidName("basin name prefix must begin with a lowercase letter or number"));
+        }
+        Ok(Self(prefix.into()))
+    }
+
+    /// A prefix of ids of access tokens: at most 96 bytes, no NUL.
+    ///
+    /// # Errors
+    /// When no id could begin so.
+    pub fn of_token(prefix: &str) -> Result<Self, InvalidName> {
+        if prefix.len() > TOKEN_ID_BYTES_MAX {
+            return Err(InvalidName("access token ID prefix must not exceed 96 bytes in length"));
+        }
+        if prefix.bytes().any(|b| b == 0) {
+            return Err(InvalidName("access token ID prefix must not contain NUL bytes"));
         }
         Ok(Self(prefix.into()))
     }

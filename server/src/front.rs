@@ -11,6 +11,8 @@ use tokio::net::TcpListener;
 use tokio::runtime::LocalOptions;
 use tokio::sync::watch;
 
+use crate::access::ready::Ready;
+use crate::access::{Gate, now_ms};
 use crate::host;
 use crate::http::limits::Budgets;
 use crate::http::session::Sessions;
@@ -37,6 +39,10 @@ pub(crate) struct Seed {
     pub(crate) port: FrontPort,
     /// Basins and placement.
     pub(crate) router: Router,
+    /// Who is let in.
+    pub(crate) gate: Gate,
+    /// Told to all fronts when the first may let somebody in.
+    pub(crate) ready: Ready,
     /// Its counters.
     pub(crate) metrics: Arc<FrontMetrics>,
     /// Where it puts what it meters.
@@ -59,7 +65,7 @@ pub(crate) fn run(seed: Seed, settings: &Settings) -> std::io::Result<()> {
 }
 
 async fn serve(seed: Seed, settings: &Settings) -> std::io::Result<()> {
-    let Seed { listener, tls, shards, port, router, metrics, totals, asker, scrape, mut phase } = seed;
+    let Seed { listener, tls, shards, port, router, gate, ready, metrics, totals, asker, scrape, mut phase } = seed;
     for shard in shards {
         let running = shard.begin().map_err(|error| std::io::Error::other(error.to_string()))?;
         vital("shard", host::run(running));
@@ -68,6 +74,8 @@ async fn serve(seed: Seed, settings: &Settings) -> std::io::Result<()> {
     let front = Rc::new(Front {
         store: Store::new(port),
         router,
+        open_metrics: settings.open_metrics || !gate.is_required() || settings.listen.ip().is_loopback(),
+        gate,
         meters: FrontMeters::new(totals),
         asker,
         scrape,
@@ -89,12 +97,17 @@ async fn serve(seed: Seed, settings: &Settings) -> std::io::Result<()> {
         let metering = Rc::clone(&sweeping);
         let every_second = move |now: u32| {
             metering.meters.tick(now);
+            sessions.wake_expired(now_ms());
             if now.is_multiple_of(SESSIONS_SWEEP_SECS) {
                 sessions.sweep(&watch, now);
             }
         };
         sweeping.watch.sweep(every_second).await;
     });
+    watch_tokens(&front);
+    if !ready.pass(&front.store, &front.gate).await {
+        return Ok(());
+    }
     vital("accept", listen::accept(Rc::clone(&front), listener, tls, settings.connections_max));
     while phase.changed().await.is_ok() {
         let next = *phase.borrow_and_update();
@@ -104,6 +117,22 @@ async fn serve(seed: Seed, settings: &Settings) -> std::io::Result<()> {
     }
     front.meters.hand_over();
     Ok(())
+}
+
+/// Wakes the sessions when a token has gone, so that its own end.
+fn watch_tokens(front: &Rc<Front>) {
+    let gone = Arc::new(tokio::sync::Notify::new());
+    let sessions = Rc::clone(&front.sessions);
+    front.gate.tokens().subscribe({
+        let gone = Arc::clone(&gone);
+        move || gone.notify_one()
+    });
+    vital("token watch", async move {
+        loop {
+            gone.notified().await;
+            sessions.wake_all();
+        }
+    });
 }
 
 /// Spawns what a front cannot be without: its end, or a panic in it, ends the process.

@@ -15,6 +15,7 @@ pub(crate) mod read;
 pub(crate) mod read_session;
 pub(crate) mod route;
 pub(crate) mod session;
+pub(crate) mod tokens;
 pub(crate) mod usage;
 pub(crate) mod watch;
 
@@ -22,6 +23,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::access::Gate;
 use crate::meters::FrontMeters;
 use crate::meters::keeper::Asker;
 use crate::metrics::FrontMetrics;
@@ -48,6 +50,10 @@ pub(crate) struct Front {
     pub(crate) store: Store,
     /// Basins and placement.
     pub(crate) router: Router,
+    /// Access tokens.
+    pub(crate) gate: Gate,
+    /// Whether `/metrics` is served to everybody.
+    pub(crate) open_metrics: bool,
     /// Counters of this front.
     pub(crate) metrics: Arc<FrontMetrics>,
     /// What this front meters.

@@ -1,6 +1,7 @@
 //! The process `millrace`: serves the S2 API over the engine's shards; measures or verifies a server; looks into a
 //! data directory.
 
+mod access;
 mod encryption;
 mod front;
 mod host;

@@ -10,6 +10,9 @@ use engine::driver::{Driver, Node, NodeConfig, StartError};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::access::ready::Ready;
+use crate::access::secret::Secret;
+use crate::access::{Gate, root};
 use crate::front::{self, Seed};
 use crate::http::{Phase, listen};
 use crate::meters::Keeper;
@@ -84,11 +87,20 @@ pub(crate) fn serve(loaded: &Loaded) -> ExitCode {
         Ok(keeper) => keeper,
         Err(error) => return refuse(EXIT_SYSTEM, &format!("cannot start the meters' thread: {error}")),
     };
-    let (phase, fronts) = match start_fronts(settings, &node, &keeper, tls.as_ref(), listeners) {
+    let root = settings.root_token.get().map(root::of_settings);
+    let gate = Gate::new(node.tokens(), settings.requires_tokens(), root);
+    let (ready, prepared) = Ready::of_fronts(listeners.len());
+    let doors = Doors { gate: &gate, keeper: &keeper, tls: tls.as_ref() };
+    let (phase, fronts) = match start_fronts(settings, &node, &doors, listeners.into_iter().zip(ready)) {
         Ok(started) => started,
         Err(error) => return refuse(EXIT_SYSTEM, &format!("cannot start a front: {error}")),
     };
-    print_banner(settings, &node, tls.as_ref(), address);
+    let new_root = match prepared.recv() {
+        Ok(Ok(new_root)) => new_root,
+        Ok(Err(why)) => return refuse(EXIT_SYSTEM, &why),
+        Err(_) => return refuse(EXIT_SYSTEM, "front 0 ended before it was ready"),
+    };
+    print_banner(settings, &node, address, &doors, new_root.as_ref());
     let clean = match wait_for_signal() {
         Ok(()) => drain(&node, phase, fronts),
         Err(error) => {
@@ -172,6 +184,13 @@ fn start_text(error: &StartError) -> String {
 
 type Fronts = Vec<JoinHandle<std::io::Result<()>>>;
 
+/// What fronts share beside the node.
+struct Doors<'a> {
+    gate: &'a Gate,
+    keeper: &'a Keeper,
+    tls: Option<&'a Tls>,
+}
+
 struct Phases {
     sender: watch::Sender<Phase>,
     metrics: Vec<Arc<FrontMetrics>>,
@@ -180,11 +199,10 @@ struct Phases {
 fn start_fronts(
     settings: &Settings,
     node: &Arc<Node>,
-    keeper: &Keeper,
-    tls: Option<&Tls>,
-    listeners: Vec<std::net::TcpListener>,
+    doors: &Doors<'_>,
+    listeners: impl ExactSizeIterator<Item = (std::net::TcpListener, Ready)>,
 ) -> std::io::Result<(Phases, Fronts)> {
-    let metrics: Vec<Arc<FrontMetrics>> = listeners.iter().map(|_| Arc::default()).collect();
+    let metrics: Vec<Arc<FrontMetrics>> = (0..listeners.len()).map(|_| Arc::default()).collect();
     let (sender, receiver) = watch::channel(Phase::Serving);
     let scrape: Arc<dyn Fn() -> String + Send + Sync> = {
         // Weak, so that a page that is being made does not keep the shards.
@@ -195,16 +213,18 @@ fn start_fronts(
         })
     };
     let mut fronts = Vec::new();
-    for ((index, listener), metrics) in (0..).zip(listeners).zip(&metrics) {
+    for ((index, (listener, ready)), metrics) in (0..).zip(listeners).zip(&metrics) {
         let seed = Seed {
             listener,
-            tls: tls.cloned(),
+            tls: doors.tls.cloned(),
             port: node.front_port(index),
             shards: node.hosted_shards(index),
             router: Router::new(node.basins(), node.placement()),
+            gate: doors.gate.clone(),
+            ready,
             metrics: Arc::clone(metrics),
-            totals: keeper.totals(),
-            asker: keeper.asker(),
+            totals: doors.keeper.totals(),
+            asker: doors.keeper.asker(),
             scrape: Arc::clone(&scrape),
             phase: receiver.clone(),
         };
@@ -215,23 +235,39 @@ fn start_fronts(
     Ok((Phases { sender, metrics }, fronts))
 }
 
-fn print_banner(settings: &Settings, node: &Node, tls: Option<&Tls>, address: std::net::SocketAddr) {
+fn print_banner(
+    settings: &Settings,
+    node: &Node,
+    address: std::net::SocketAddr,
+    doors: &Doors<'_>,
+    new_root: Option<&Secret>,
+) {
     println!("millrace {}", env!("CARGO_PKG_VERSION"));
     println!("{}", node.report());
     println!(
         "fronts: {}, memory for bodies and slow readers at most {} each",
         settings.fronts, settings.front_bytes_max
     );
-    let scheme = if tls.is_some() { "https" } else { "http" };
+    let scheme = if doors.tls.is_some() { "https" } else { "http" };
     println!("listening on {scheme}://{address}");
-    if let (Some(tls), true) = (tls, settings.tls_self) {
+    if let (Some(tls), true) = (doors.tls, settings.tls_self) {
         println!("clients must trust {}", tls.cert_path().display());
     }
+    println!("access tokens: {}", if doors.gate.is_required() { "required" } else { "not required" });
     let host =
         if address.ip().is_unspecified() { format!("127.0.0.1:{}", address.port()) } else { address.to_string() };
     println!("export S2_ACCOUNT_ENDPOINT={scheme}://{host}");
     println!("export S2_BASIN_ENDPOINT={scheme}://{host}");
-    println!("export S2_ACCESS_TOKEN=any");
+    match new_root {
+        Some(secret) => {
+            println!("# The root token, shown this once: keep it. It may do everything and does not expire.");
+            println!("export S2_ACCESS_TOKEN={}", secret.reveal());
+        }
+        None if doors.gate.is_required() => {
+            println!("export S2_ACCESS_TOKEN=  # the root token, or one issued with it")
+        }
+        None => println!("export S2_ACCESS_TOKEN=any"),
+    }
 }
 
 fn wait_for_signal() -> std::io::Result<()> {

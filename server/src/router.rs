@@ -40,15 +40,14 @@ impl Router {
     /// The basin that a request to a stream route means: the `s2-basin` header, or the first label of the host.
     ///
     /// # Errors
-    /// 400 `bad_header`, 404 `basin_not_found`.
-    pub(crate) fn basin(&self, headers: &HeaderMap, authority: Option<&str>) -> Result<Arc<BasinInfo>, ApiError> {
+    /// 400 `bad_header`.
+    pub(crate) fn basin_name(headers: &HeaderMap, authority: Option<&str>) -> Result<BasinName, ApiError> {
         let name = match headers.get("s2-basin") {
             Some(value) => value.to_str().map_err(|_| bad_basin_header("not ASCII"))?.trim(),
             None => basin_of_host(headers, authority)
                 .ok_or_else(|| ApiError::new(Code::BadHeader, "Missing header `s2-basin`"))?,
         };
-        let name = BasinName::try_from(name).map_err(|e| bad_basin_header(e.0))?;
-        self.basin_named(&name)
+        BasinName::try_from(name).map_err(|e| bad_basin_header(e.0))
     }
 
     /// A basin by name.

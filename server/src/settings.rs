@@ -9,6 +9,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, FromArgMatches, ValueEnum};
 use serde::Deserialize;
 
+use crate::access::root_setting::RootToken;
 use crate::size::ByteSize;
 
 /// Declares every setting once: the struct of final values, the flags and variables, and the keys of the file.
@@ -89,7 +90,20 @@ settings! {
     /// TLS with a certificate that the server signs itself and keeps in the data directory: for development
     #[arg(num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     tls_self: bool = false, "tls-self", "MILLRACE_TLS_SELF";
-    /// Allow plain HTTP without access tokens on an address that is not loopback
+    /// Whether requests need an access token. auto: yes with a root token in the settings, and on any address that is not
+    /// loopback unless --insecure
+    #[arg(value_enum)]
+    auth: AuthChoice = AuthChoice::Auto, "auth", "MILLRACE_AUTH";
+    /// The secret of the root token, 16 to 512 visible ASCII characters. Better given as a variable or a file than as a flag,
+    /// which all users of the machine see
+    #[arg(hide_env_values = true)]
+    root_token: RootToken = RootToken::none(), "root-token", "MILLRACE_ROOT_TOKEN";
+    /// A file that holds the root token and nothing else
+    root_token_file: PathBuf = PathBuf::new(), "root-token-file", "MILLRACE_ROOT_TOKEN_FILE";
+    /// Serve /metrics without a token on an address that is not loopback, too
+    #[arg(num_args = 0..=1, default_missing_value = "true", require_equals = true)]
+    open_metrics: bool = false, "open-metrics", "MILLRACE_OPEN_METRICS";
+    /// Allow plain HTTP, and no access tokens, on an address that is not loopback
     #[arg(num_args = 0..=1, default_missing_value = "true", require_equals = true)]
     insecure: bool = false, "insecure", "MILLRACE_INSECURE";
     /// Send no CORS headers
@@ -97,6 +111,18 @@ settings! {
     no_cors: bool = false, "no-cors", "MILLRACE_NO_CORS";
     /// What is logged to stderr, as `tracing` filters: `info`, `debug`, `millrace=debug,warn`
     log: String = "info".to_owned(), "log", "MILLRACE_LOG";
+}
+
+/// Whether requests need an access token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum AuthChoice {
+    /// As the address and the other settings say.
+    Auto,
+    /// No.
+    Off,
+    /// Yes.
+    Required,
 }
 
 /// What runs the shards.
@@ -189,22 +215,34 @@ impl ServeArgs {
             let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
             settings.fronts = u16::try_from(cores.div_ceil(2)).unwrap_or(u16::MAX);
         }
+        settings.root_token.read(&settings.root_token_file)?;
         let Extra { print_config, accept_data_loss, .. } = self.extra;
         Ok(Loaded { settings, shown, print_config, accept_data_loss })
     }
 }
 
 impl Settings {
+    /// Whether a request without an access token is refused.
+    #[must_use]
+    pub(crate) fn requires_tokens(&self) -> bool {
+        match self.auth {
+            AuthChoice::Required => true,
+            AuthChoice::Off => false,
+            AuthChoice::Auto => self.root_token.is_some() || !(self.listen.ip().is_loopback() || self.insecure),
+        }
+    }
+
     /// Refuses what would be unsafe.
     ///
     /// # Errors
     /// The text is for the operator.
     pub(crate) fn check(&self) -> Result<(), String> {
-        if !self.listen.ip().is_loopback() && !self.insecure {
+        if !self.listen.ip().is_loopback() && !self.insecure && !self.has_tls() {
             return Err(format!(
-                "refusing to listen on {}: it is not a loopback address, and this version has no access tokens, so \
-                 everyone who reaches the port could read, write and delete every stream. Listen on 127.0.0.1, put a \
-                 proxy that authenticates before it, or pass --insecure when the network is trusted",
+                "refusing to listen on {} without TLS: it is not a loopback address, and everyone on the way could read \
+                 records and access tokens. Give --tls-cert and --tls-key (or --tls-self to try it out), listen on \
+                 127.0.0.1, or pass --insecure when the network is trusted (with --auth required if clients shall need \
+                 access tokens)",
                 self.listen
             ));
         }
@@ -214,6 +252,11 @@ impl Settings {
                 "location is `{}`, and must be 1 to 64 letters, digits, colons, periods and hyphens",
                 self.location
             ));
+        }
+        if self.auth == AuthChoice::Off && self.root_token.is_some() {
+            return Err(
+                "there is a root token, but `auth` is off, so nobody would need it: leave one of them out".into()
+            );
         }
         if self.front_bytes_max < FRONT_BYTES_MIN {
             return Err(format!("front-bytes-max is {}, and must be at least {FRONT_BYTES_MIN}", self.front_bytes_max));
@@ -303,6 +346,9 @@ shown_quoted! {
     ByteSize => |b| b.to_string();
     PathBuf => |p| p.display().to_string();
     DriverChoice => |d| format!("{d:?}").to_lowercase();
+    AuthChoice => |a| format!("{a:?}").to_lowercase();
+    // Not as it is, and so not to be read back: the output may go anywhere.
+    RootToken => |t| if t.is_some() { "***".to_owned() } else { String::new() };
 }
 
 #[cfg(test)]

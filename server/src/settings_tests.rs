@@ -57,6 +57,43 @@ fn only_loopback_needs_no_permission() {
 }
 
 #[test]
+fn a_root_token_makes_tokens_required_and_is_never_shown() {
+    let secret = "a-root-token-of-the-tests";
+    let loaded = load(&["--root-token", secret]).expect("valid");
+    assert_eq!(loaded.settings.root_token.get(), Some(secret));
+    assert!(loaded.settings.requires_tokens() && !load(&[]).expect("valid").settings.requires_tokens());
+    let printed: String = loaded.shown.iter().map(|s| format!("{s}\n")).collect();
+    assert!(printed.contains("root-token = \"***\""), "{printed}");
+    assert!(!printed.contains(secret) && !format!("{loaded:?}").contains(secret));
+    let (_dir, path) = file(&format!("{secret}\n"));
+    assert_eq!(load(&["--root-token-file", &path]).expect("valid").settings.root_token.get(), Some(secret));
+    for bad in ["short", "has a blank in its middle", "***"] {
+        let error = load(&["--root-token", bad]).expect_err("not a root token");
+        assert!(error.contains("16 to 512") && !error.contains(bad), "{error}");
+        let (_dir, path) = file(bad);
+        let error = load(&["--root-token-file", &path]).expect_err("not a root token");
+        assert!(error.contains("16 to 512") && !error.contains(bad), "{error}");
+    }
+    assert!(load(&["--root-token-file", "/nowhere/at-all"]).expect_err("no file").contains("/nowhere/at-all"));
+    assert!(load(&["--root-token", secret, "--root-token-file", &path]).expect_err("both").contains("one of them"));
+}
+
+#[test]
+fn tokens_are_required_as_address_and_choice_say() {
+    for (args, expected) in [
+        (&["--auth", "required"][..], true),
+        (&["--listen", "0.0.0.0:80"], true),
+        (&["--listen", "0.0.0.0:80", "--insecure"], false),
+        (&["--listen", "0.0.0.0:80", "--insecure", "--auth", "required"], true),
+        (&["--auth", "off"], false),
+    ] {
+        assert_eq!(load(args).expect("valid").settings.requires_tokens(), expected, "{args:?}");
+    }
+    let both = load(&["--auth", "off", "--root-token", "a-root-token-of-the-tests"]).expect("valid").settings;
+    assert!(both.check().expect_err("contradiction").contains("auth"));
+}
+
+#[test]
 fn what_is_printed_is_a_settings_file() {
     let printed: String =
         load(&["--driver", "threads"]).expect("valid").shown.iter().map(|s| format!("{s}\n")).collect();

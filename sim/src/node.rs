@@ -6,7 +6,7 @@ use std::sync::Arc;
 use engine::event::{BasinInfo, CheckpointPart, Effects, Event, Now};
 use engine::log::SegmentNo;
 use engine::shard::{Shard, ShardConfig};
-use model::{BasinName, ShardId};
+use model::{AccessToken, BasinName, ShardId, TokenId};
 
 use crate::coverage::{Fault, Phase};
 use crate::disk::{Disk, WorkId};
@@ -246,6 +246,8 @@ pub(crate) struct Node {
     pub slow_until_us: u64,
     /// Basins as its fronts see them.
     pub basins: BTreeMap<BasinName, Arc<BasinInfo>>,
+    /// Access tokens as its fronts see them.
+    pub tokens: BTreeMap<TokenId, Arc<AccessToken>>,
     /// The latest wall clock it has shown.
     pub wall_ms_max: u64,
     /// The process is killed after so many effects more.
@@ -264,6 +266,7 @@ impl Node {
             paused_until_us: 0,
             slow_until_us: 0,
             basins: BTreeMap::new(),
+            tokens: BTreeMap::new(),
             wall_ms_max: 0,
             dies_after: None,
         }

@@ -48,6 +48,7 @@ impl Scratch {
                     Effect::ReadLog { id, segment, offset, len } => next = Some((id, segment, offset, len)),
                     Effect::Reply { .. }
                     | Effect::Publish(_)
+                    | Effect::PublishToken(_)
                     | Effect::WriteExtent { .. }
                     | Effect::PrepareSegment { .. }
                     | Effect::Checkpoint(_)

@@ -7,6 +7,7 @@ mod basins;
 mod chain;
 mod group;
 mod stream;
+mod tokens;
 
 use std::collections::BTreeMap;
 

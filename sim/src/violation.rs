@@ -67,6 +67,7 @@ rules! {
     ComesBack, "what a crash leaves is enough to come back, exactly";
     DamageTold, "damage is refused or told, never served";
     Basins, "fronts see only durable basins";
+    Tokens, "fronts see only durable access tokens, and each is issued once";
     SessionOrder, "the inputs of a session are applied in order, none after a failure";
     History, "the clients' history is linearizable";
     NoPanic, "the shard keeps its own invariants";

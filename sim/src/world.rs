@@ -17,6 +17,7 @@ mod judge;
 mod mishap;
 mod overdue;
 mod promises;
+mod tokens;
 mod witness;
 
 use std::cmp::Reverse;

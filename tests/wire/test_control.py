@@ -211,23 +211,3 @@ def test_an_invalid_read_creates_nothing(account):
     basin = account.create_basin({"create_stream_on_read": True})
     assert basin.stream("s").read(seq_num=0, tail_offset=1).status == 422
     assert basin.send("GET", "/streams").json()["streams"] == []
-
-
-# ---------------------------------------------------------------- not implemented
-
-NOT_IMPLEMENTED = [
-    ("GET", "/access-tokens"),
-    ("DELETE", "/access-tokens/some-id"),
-]
-
-
-@pytest.mark.parametrize("method,path", NOT_IMPLEMENTED)
-def test_cloud_only_routes_answer_501(account, method, path):
-    answer = account.send(method, path)
-    assert answer.status == 501 and answer.code == "not_implemented" and answer.json()["message"], answer
-
-
-def test_issuing_a_token_answers_501(account):
-    issue = {"id": "token-1", "scope": {"op_groups": {"account": {"read": True, "write": False}}}}
-    answer = account.send("POST", "/access-tokens", issue)
-    assert answer.status == 501 and answer.code == "not_implemented", answer

@@ -11,6 +11,61 @@ pub(crate) fn rfc3339(unix_ms: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{fraction:03}Z")
 }
 
+/// A time as RFC 3339 writes it, in milliseconds since the Unix epoch; finer fractions are cut. `None` when it is none, or
+/// lies before 1970.
+pub(crate) fn parse_rfc3339(text: &str) -> Option<u64> {
+    let number = |range: std::ops::Range<usize>| -> Option<u64> {
+        let digits = text.get(range)?;
+        digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok())?
+    };
+    let bytes = text.as_bytes();
+    let is = |at: usize, allowed: &[u8]| bytes.get(at).is_some_and(|b| allowed.contains(b));
+    if !(is(4, b"-") && is(7, b"-") && is(10, b"Tt ") && is(13, b":") && is(16, b":")) {
+        return None;
+    }
+    let (year, month, day) = (number(0..4)?, number(5..7)?, number(8..10)?);
+    let (hour, minute, second) = (number(11..13)?, number(14..16)?, number(17..19)?);
+    // A leap second counts as the first of the next minute.
+    if year < 1970 || hour > 23 || minute > 59 || second > 60 {
+        return None;
+    }
+    let days = days_from_civil(year, month, day);
+    if month == 0 || day == 0 || civil_from_days(days) != (year, month, day) {
+        return None;
+    }
+    let rest = text.get(19..)?;
+    let digits = rest.strip_prefix('.').map_or(0, |rest| rest.bytes().take_while(u8::is_ascii_digit).count());
+    let (fraction_ms, zone) = match digits {
+        0 => (0, rest),
+        digits => (format!("{:0<3}", &rest[1..=digits])[..3].parse::<u64>().ok()?, &rest[1 + digits..]),
+    };
+    let offset_minutes = match zone.as_bytes() {
+        b"Z" | b"z" => 0,
+        [sign @ (b'+' | b'-'), _, _, b':', _, _] => {
+            let at = text.len() - 5;
+            let (hours, minutes) = (number(at..at + 2)?, number(at + 3..at + 5)?);
+            if hours > 23 || minutes > 59 {
+                return None;
+            }
+            let minutes = i64::try_from(hours * 60 + minutes).ok()?;
+            if *sign == b'+' { minutes } else { -minutes }
+        }
+        _ => return None,
+    };
+    let local_ms = days * DAY_MS + hour * 3_600_000 + minute * 60_000 + second * 1000 + fraction_ms;
+    u64::try_from(i64::try_from(local_ms).ok()? - offset_minutes * 60_000).ok()
+}
+
+/// The day's number after 1970-01-01, the reverse of [`civil_from_days`] for days that exist.
+const fn days_from_civil(year: u64, month: u64, day: u64) -> u64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let (era, year_of_era) = (year / 400, year % 400);
+    let month_from_march = (month + 9) % 12;
+    let day_of_year = (153 * month_from_march + 2) / 5 + day - if day == 0 { 0 } else { 1 };
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    (era * 146_097 + day_of_era).saturating_sub(719_468)
+}
+
 /// Year, month and day of the day that is `days` after 1970-01-01.
 ///
 /// Counts from 0000-03-01, so that a leap day ends its year, and months have the lengths 31 30 31 30 31 twice over.
@@ -49,6 +104,35 @@ mod tests {
             (u64::MAX, "9999-12-31T23:59:59.999Z"),
         ] {
             assert_eq!(rfc3339(unix_ms), expected);
+        }
+    }
+
+    #[test]
+    fn times_read_back_and_nothing_else_does() {
+        for days in (0..2_900_000).step_by(97) {
+            let unix_ms = days * DAY_MS + 86_399_999;
+            assert_eq!(parse_rfc3339(&rfc3339(unix_ms)), Some(unix_ms.min(LAST_MS)));
+        }
+        for (text, expected) in [
+            ("2030-01-31T12:00:00Z", Some(1_896_091_200_000)),
+            ("2030-01-31t12:00:00.1234567z", Some(1_896_091_200_123)),
+            ("2030-01-31T13:30:00+01:30", Some(1_896_091_200_000)),
+            ("2030-01-31T10:30:00.5-01:30", Some(1_896_091_200_500)),
+            ("1970-01-01T00:00:00+00:01", None),
+            ("1969-12-31T23:59:59Z", None),
+            ("2030-02-29T00:00:00Z", None),
+            ("2030-13-01T00:00:00Z", None),
+            ("2030-00-01T00:00:00Z", None),
+            ("2030-01-00T00:00:00Z", None),
+            ("2030-01-31T24:00:00Z", None),
+            ("2030-01-31T12:00:00", None),
+            ("2030-01-31T12:00:00.Z", None),
+            ("2030-01-31T12:00:00é", None),
+            ("2030-01-31T12:00:00+1:00", None),
+            ("2030-01-31T12:00:00Zx", None),
+            ("", None),
+        ] {
+            assert_eq!(parse_rfc3339(text), expected, "{text}");
         }
     }
 

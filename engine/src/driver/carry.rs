@@ -314,6 +314,7 @@ impl<M: Machine, D: Device> Carrier<M, D> {
         match effect {
             Effect::Reply { to: ReplyTo { front, token }, reply } => self.answer(front, Answer::Reply(token, reply)),
             Effect::Publish(change) => self.seat.shared.basins.apply(change),
+            Effect::PublishToken(change) => self.seat.shared.tokens.apply(change),
             Effect::WriteExtent { lsn, segment, offset, bytes } => match self.files.get(segment) {
                 Ok(file) => {
                     self.housekeeper.note_written(Lsn(lsn.0 + bytes.len() as u64));

@@ -231,7 +231,9 @@ impl FrontPort {
             | Op::EnsureBasin { .. }
             | Op::ReconfigureBasin { .. }
             | Op::DeleteBasin { .. }
-            | Op::Lease { .. } => lane.send_answered(request),
+            | Op::Lease { .. }
+            | Op::IssueToken(_)
+            | Op::RevokeToken(_) => lane.send_answered(request),
         }
     }
 

@@ -5,7 +5,7 @@
 //! `threads` (blocking system calls); what they share is `carry`. Two things end the process at once, each with its own exit status: a write or sync that failed
 //! ([`EXIT_DEVICE`]) and a panic on a thread of a shard ([`EXIT_PANIC`]).
 //!
-//! Floors inside: `clock`, `doorbell`, `faults`, `files`, `device`, `guard` < `transfer`, `report` < `mailbox`, `basins`, `config`,
+//! Floors inside: `clock`, `doorbell`, `faults`, `files`, `device`, `guard` < `transfer`, `report` < `mailbox`, `basins`, `tokens`, `config`,
 //! `image` < `seat`, `directory`, `housekeeper`, `ring` < `carry` < `inline`, `glommio`, `threads` < `node`.
 
 mod basins;
@@ -32,6 +32,7 @@ mod report;
 mod ring;
 mod seat;
 mod threads;
+mod tokens;
 mod transfer;
 
 pub use basins::BasinDirectory;
@@ -43,6 +44,7 @@ pub use inspect::{Inspection, inspect_directory};
 pub use mailbox::{DRAIN_MAX, FrontPort};
 pub use node::Node;
 pub use report::{DriverKind, MemoryBudget, NodeReport, StartError};
+pub use tokens::TokenDirectory;
 
 /// Exit status after a failed write or sync of the log: what the device promised cannot be trusted any more.
 pub const EXIT_DEVICE: i32 = 70;

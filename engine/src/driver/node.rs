@@ -26,6 +26,7 @@ use super::report::{DriverKind, NodeReport, StartError};
 use super::ring::LogRing;
 use super::seat::{Board, Seat, Shared};
 use super::threads::HelperThreads;
+use super::tokens::TokenDirectory;
 use super::{glommio, threads};
 use crate::shard::{LogImage, Recovered, RecoveryError, Shard, ShardConfig, ShardStats};
 
@@ -144,6 +145,12 @@ impl Node {
         Arc::clone(&self.shared.basins)
     }
 
+    /// The committed access tokens.
+    #[must_use]
+    pub fn tokens(&self) -> Arc<TokenDirectory> {
+        Arc::clone(&self.shared.tokens)
+    }
+
     /// How streams are spread.
     #[must_use]
     pub const fn placement(&self) -> Placement {
@@ -247,6 +254,7 @@ fn share(config: &NodeConfig, directory: &DataDirectory, device: DeviceProbe) ->
         durability: device.durability(),
         write_here_bytes_max: config.write_here_bytes_max,
         basins: Arc::default(),
+        tokens: Arc::default(),
         inboxes: inboxes.collect::<Result<_, StartError>>()?,
         fronts: fronts.collect::<Result<_, StartError>>()?,
         boards: shards.map(|_| Board::default()).collect(),

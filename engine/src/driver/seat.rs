@@ -10,6 +10,7 @@ use super::clock::Clock;
 use super::device::DurabilityOp;
 use super::doorbell::Doorbell;
 use super::mailbox::Inbox;
+use super::tokens::TokenDirectory;
 use crate::shard::ShardStats;
 
 /// Shared by all threads of a node.
@@ -19,6 +20,7 @@ pub(super) struct Shared {
     pub(super) durability: DurabilityOp,
     pub(super) write_here_bytes_max: usize,
     pub(super) basins: Arc<BasinDirectory>,
+    pub(super) tokens: Arc<TokenDirectory>,
     /// By shard.
     pub(super) inboxes: Vec<Arc<Inbox>>,
     /// By front.

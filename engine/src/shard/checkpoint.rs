@@ -10,6 +10,7 @@
 //! 2 group group u32, applied_index u64, applied_term u64, term u64, vote u64, commit u64, generation u32, dropped basins
 //! 3 rows  group u32, applied_index u64, count u32, streams
 //! 4 basins applied_index u64, last_id u64, count u32, basins
+//! 6 tokens count u32, access tokens; as current as the basins of the same head
 //! 5 end   durable_lsn u64, (group u32, applied_index u64)*
 //! ```
 
@@ -20,7 +21,7 @@ use model::config::StreamConfig;
 use model::{BasinId, FencingToken, GroupId, Position, ShardId, StreamId, StreamName};
 use replication::HardState;
 
-use crate::event::{BasinInfo, CheckpointPart, Effect, Effects, Now};
+use crate::event::{BasinInfo, CheckpointPart, Effect, Effects, Now, TokenChange};
 use crate::log::codec::{Malformed, Reader, Writer};
 use crate::log::writer::LogEnd;
 use crate::log::{Lsn, SegmentNo};
@@ -32,6 +33,7 @@ use crate::stream::index::{IndexEntry, StreamIndex};
 use crate::stream::lease::Lease;
 use crate::stream::op::{get_basin, get_cipher, get_stream_config, put_basin, put_cipher, put_stream_config};
 use crate::stream::state::{Life, Stream};
+use crate::stream::token_codec::{get_token, put_token};
 
 /// How far the checkpoint in the making has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,6 +154,10 @@ impl Shard {
         }
         if self.config.shard == ShardId(0) {
             file.push(PieceKind::Basins, self.basins());
+            // Without tokens the file is one that older programs read, too.
+            if self.state.tokens.committed().next().is_some() {
+                file.push(PieceKind::Tokens, self.tokens());
+            }
         }
         file.finish()
     }
@@ -168,6 +174,14 @@ impl Shard {
             put_basin(&mut w, &info);
             w.option_u64(request_key);
         }
+        w
+    }
+
+    fn tokens(&self) -> Writer {
+        let mut w = Writer::new();
+        let count = self.state.tokens.committed().count();
+        w.u32(u32::try_from(count).expect("tokens are bounded"));
+        self.state.tokens.committed().for_each(|token| put_token(&mut w, token));
         w
     }
 
@@ -215,6 +229,7 @@ enum PieceKind {
     Rows = 3,
     Basins = 4,
     End = 5,
+    Tokens = 6,
 }
 
 /// Pieces of the file, one after the other.
@@ -351,6 +366,8 @@ pub(crate) struct Loaded {
     pub(crate) basins: Vec<(BasinInfo, Option<u64>)>,
     pub(crate) basins_index: u64,
     pub(crate) last_basin_id: u64,
+    /// As current as the basins.
+    pub(crate) tokens: Vec<TokenChange>,
 }
 
 /// Reads a checkpoint of the shard that `expected` names: directory, shard, segment size.
@@ -365,6 +382,7 @@ pub(crate) fn load(bytes: &[u8], expected: (u128, ShardId, u64)) -> Result<Loade
         basins: Vec::new(),
         basins_index: 0,
         last_basin_id: 0,
+        tokens: Vec::new(),
     };
     let mut r = Reader::new(body);
     let mut has_ended = false;
@@ -391,6 +409,7 @@ pub(crate) fn load(bytes: &[u8], expected: (u128, ShardId, u64)) -> Result<Loade
                 get_end(&mut p, &mut loaded).map_err(damaged)?;
                 has_ended = true;
             }
+            6 => get_tokens(&mut p, &mut loaded.tokens).map_err(damaged)?,
             _ => return Err("the checkpoint is of a newer version".into()),
         }
     }
@@ -422,6 +441,13 @@ fn get_basins(p: &mut Reader<'_>, loaded: &mut Loaded) -> Result<(), Malformed> 
     (loaded.basins_index, loaded.last_basin_id) = (p.u64()?, p.u64()?);
     for _ in 0..p.u32()? {
         loaded.basins.push((get_basin(p)?, p.option_u64()?));
+    }
+    Ok(())
+}
+
+fn get_tokens(p: &mut Reader<'_>, tokens: &mut Vec<TokenChange>) -> Result<(), Malformed> {
+    for _ in 0..p.u32()? {
+        tokens.push(TokenChange::Put(Arc::new(get_token(p)?)));
     }
     Ok(())
 }

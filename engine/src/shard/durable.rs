@@ -148,6 +148,9 @@ impl Shard {
         if let Some(change) = change.published {
             effects.push(Effect::Publish(change));
         }
+        if let Some(change) = change.published_token {
+            effects.push(Effect::PublishToken(change));
+        }
     }
 
     fn applied_control(&mut self, op: &ControlOp, effects: &mut Effects) {

@@ -238,6 +238,7 @@ impl Replayer {
         for (info, request_key) in loaded.basins {
             replayer.state.metadata.put(Basin::durable(info.into(), request_key));
         }
+        loaded.tokens.iter().for_each(|token| replayer.state.tokens.restore(token));
         replayer.state.metadata.skip_ids(loaded.last_basin_id);
         replayer.basins_index = loaded.basins_index;
         replayer
@@ -554,6 +555,7 @@ mod tests {
             basins: vec![],
             basins_index: 0,
             last_basin_id: 1,
+            tokens: vec![],
         };
         Replayer::new(&config(), Geometry { segment_bytes: 8 << 20 }, Some(loaded))
     }

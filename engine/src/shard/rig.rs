@@ -162,7 +162,7 @@ impl Rig {
         for effect in effects {
             match effect {
                 Effect::Reply { to, reply } => assert!(self.replies.insert(to.token, reply).is_none(), "answered once"),
-                Effect::Publish(_) => {}
+                Effect::Publish(_) | Effect::PublishToken(_) => {}
                 Effect::WriteExtent { lsn, segment, offset, bytes } => {
                     assert!(offset.is_multiple_of(4096) && bytes.len().is_multiple_of(4096));
                     self.writes.push(Write { lsn, segment, offset: offset as usize, bytes });

@@ -7,8 +7,9 @@ use model::{BasinId, GroupId, StreamId};
 use replication::GroupConsensus;
 use smallvec::SmallVec;
 
-use crate::event::BasinChange;
+use crate::event::{BasinChange, TokenChange};
 use crate::log::{Geometry, Lsn};
+use crate::metadata::tokens::Tokens;
 use crate::metadata::{Basin, Metadata};
 use crate::mutation::Mutation;
 use crate::stream::catalog::Catalog;
@@ -35,6 +36,8 @@ pub(crate) struct State {
     pub(crate) groups: Vec<Group>,
     /// Empty except on shard 0.
     pub(crate) metadata: Metadata,
+    /// Empty except on shard 0.
+    pub(crate) tokens: Tokens,
 }
 
 /// What an operation changed beside the state itself.
@@ -48,6 +51,8 @@ pub(crate) struct Change {
     pub(crate) closed: Vec<StreamId>,
     /// What fronts must see.
     pub(crate) published: Option<BasinChange>,
+    /// Likewise, of access tokens.
+    pub(crate) published_token: Option<TokenChange>,
 }
 
 /// Whether an operation was staged by this process, which has taken it into the speculative face then, or comes from the
@@ -111,6 +116,13 @@ impl State {
                 self.metadata.remove(name);
                 Change { published: Some(BasinChange::Removed(name.clone())), ..Change::default() }
             }
+            ControlOp::ChangeToken(change) => {
+                match phase {
+                    Phase::Live => self.tokens.commit(change),
+                    Phase::Replay => self.tokens.restore(change),
+                }
+                Change { published_token: Some(change.clone()), ..Change::default() }
+            }
             ControlOp::CreateStream { id, .. }
             | ControlOp::ConfigureStream { id, .. }
             | ControlOp::DeleteStream { id, .. }
@@ -169,8 +181,11 @@ impl Group {
                 }
             }
             ControlOp::PurgeStream { .. } => self.remove(id, &mut change),
-            ControlOp::DropBasin { .. } | ControlOp::PutBasin { .. } | ControlOp::PurgeBasin { .. } => {
-                unreachable!("operations on basins are applied elsewhere")
+            ControlOp::DropBasin { .. }
+            | ControlOp::PutBasin { .. }
+            | ControlOp::PurgeBasin { .. }
+            | ControlOp::ChangeToken(_) => {
+                unreachable!("operations on basins and tokens are applied elsewhere")
             }
         }
         self.catalog.refresh_deadline(id);

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use model::config::{BasinConfig, Cipher, ResolvedStreamConfig, RetentionPolicy, StreamConfig, TimestampingMode};
-use model::{BasinId, BasinName, Command, Position, StreamId, StreamName};
+use model::{BasinId, BasinName, Command, Position, StreamId, StreamName, TokenId};
 
-use crate::event::BasinInfo;
+use crate::event::{BasinInfo, TokenChange};
 use crate::log::codec::{Malformed, Reader, Writer};
 use crate::stream::lease::{Held, get_held, put_held};
+use crate::stream::token_codec::{get_token, put_token};
 
 /// Records of one stream, as the frame that holds them tells.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,6 +103,8 @@ pub enum ControlOp {
         /// Its name.
         name: BasinName,
     },
+    /// Metadata group: an access token is there, or is gone.
+    ChangeToken(TokenChange),
 }
 
 impl ControlOp {
@@ -115,7 +118,7 @@ impl ControlOp {
             | Self::PurgeStream { id }
             | Self::TrimStream { id, .. }
             | Self::PutLease { id, .. } => Some(*id),
-            Self::DropBasin { .. } | Self::PutBasin { .. } | Self::PurgeBasin { .. } => None,
+            Self::DropBasin { .. } | Self::PutBasin { .. } | Self::PurgeBasin { .. } | Self::ChangeToken(_) => None,
         }
     }
 
@@ -159,6 +162,13 @@ impl ControlOp {
                 put_held(&mut w, held);
                 w.u64(*generation);
             }
+            Self::ChangeToken(TokenChange::Put(token)) => {
+                w.u8(10);
+                put_token(&mut w, token);
+            }
+            Self::ChangeToken(TokenChange::Removed(id)) => {
+                w.u8(11).bytes(id.as_str().as_bytes());
+            }
         }
         w.finish()
     }
@@ -190,6 +200,8 @@ impl ControlOp {
             7 => Self::PutBasin { info: Arc::new(get_basin(&mut r)?), request_key: r.option_u64()? },
             8 => Self::PurgeBasin { name: BasinName::try_from(r.str()?).map_err(|_| Malformed)? },
             9 => Self::PutLease { id: StreamId(r.u64()?), held: get_held(&mut r)?, generation: r.u64()? },
+            10 => Self::ChangeToken(TokenChange::Put(Arc::new(get_token(&mut r)?))),
+            11 => Self::ChangeToken(TokenChange::Removed(TokenId::try_from(r.str()?).map_err(|_| Malformed)?)),
             _ => return Err(Malformed),
         };
         if r.is_empty() { Ok(op) } else { Err(Malformed) }
@@ -290,6 +302,9 @@ pub(crate) fn get_basin(r: &mut Reader<'_>) -> Result<BasinInfo, Malformed> {
 
 #[cfg(test)]
 mod tests {
+    use model::token::ResourceSet;
+    use model::{AccessToken, Scope, SecretHash};
+
     use super::*;
 
     fn samples() -> Vec<ControlOp> {
@@ -344,7 +359,30 @@ mod tests {
             ControlOp::PutBasin { info: Arc::new(info), request_key: None },
             ControlOp::PutBasin { info: Arc::new(bare), request_key: Some(4) },
             ControlOp::PurgeBasin { name: BasinName::try_from("basin-name").expect("valid") },
+            ControlOp::ChangeToken(TokenChange::Put(largest_token().into())),
+            ControlOp::ChangeToken(TokenChange::Put(
+                AccessToken { scope: Scope::all(), expires_at_ms: None, ..largest_token() }.into(),
+            )),
+            ControlOp::ChangeToken(TokenChange::Removed(largest_token().id)),
         ]
+    }
+
+    fn largest_token() -> AccessToken {
+        let prefix = |bytes: usize| Some(ResourceSet::Prefix("x".repeat(bytes).into()));
+        AccessToken {
+            id: TokenId::try_from("i".repeat(96).as_str()).expect("valid"),
+            secret: SecretHash([3; 32]),
+            expires_at_ms: Some(1),
+            auto_prefix_streams: true,
+            scope: Scope { basins: prefix(48), streams: prefix(512), access_tokens: prefix(96), ..Scope::default() },
+            created_at_ms: 2,
+        }
+    }
+
+    #[test]
+    fn the_largest_token_fits_what_is_set_aside_for_a_control_frame() {
+        let bytes = ControlOp::ChangeToken(TokenChange::Put(largest_token().into())).encode().len();
+        assert!(bytes <= crate::shard::CONTROL_BYTES_MAX - 2 * crate::log::frame::FRAME_HEADER_BYTES, "{bytes}");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use engine::event::{Append, Appended, BasinInfo, Op, Reply, StreamSpec, Target};
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 use hyper::body::Incoming;
-use model::{Batch, Failure, Rejected, ShardId, StreamConfig, StreamName, Unavailable};
+use model::{Batch, Failure, Operation, Rejected, ShardId, StreamConfig, StreamName, Unavailable};
 
 use super::answer::{self, Answer, header};
 use super::append_session::AppendSession;
@@ -17,6 +17,8 @@ use super::limits::{self, BodyLimit, JSON_BYTES_MAX, PROTO_BYTES_MAX, read_body}
 use super::payload::Kind;
 use super::watch::Connection;
 use super::{Front, route};
+use crate::access::Access;
+use crate::access::guard::Guard;
 use crate::encryption;
 use crate::router::{not_deleting, stream_spec};
 use crate::store::unexpected;
@@ -31,6 +33,7 @@ pub(crate) async fn append(
     parts: &Parts,
     body: Incoming,
     stream: Result<(Arc<BasinInfo>, StreamName), ApiError>,
+    access: &Access,
 ) -> Result<(usize, Answer), ApiError> {
     let headers = &parts.headers;
     let kind =
@@ -38,7 +41,7 @@ pub(crate) async fn append(
     let (input, output) = match kind {
         Ok(AppendKind::Unary { input, output }) => (input, output),
         Ok(AppendKind::S2s) => {
-            return match open_session(front, connection, headers, body, stream).await {
+            return match open_session(front, connection, headers, body, stream, access).await {
                 Ok(answer) => Ok((route::APPEND_SESSION_ROW, answer)),
                 Err((body, error)) => {
                     tokio::task::spawn_local(limits::drain(body));
@@ -60,7 +63,7 @@ pub(crate) async fn append(
     let body = read_body(&front.budgets.bodies, connection, body, encoding.clone().unwrap_or_default(), limit).await?;
     encoding?;
     let stream = stream?;
-    let opening = Opening::of(headers)?;
+    let opening = Opening::of(headers, access)?;
     let input = match input {
         Wire::Json => json::append_input(&body.bytes, negotiate::format(header(headers, "s2-format"))?)?,
         Wire::Proto => proto::append_input(body.bytes)?,
@@ -83,28 +86,30 @@ pub(crate) async fn first_form(
     parts: &Parts,
     body: Incoming,
     stream: Result<(Arc<BasinInfo>, StreamName), ApiError>,
+    access: &Access,
 ) -> Result<Answer, ApiError> {
     let headers = &parts.headers;
     let encoding = negotiate::content_encoding(header(headers, http::header::CONTENT_ENCODING));
     let limit = BodyLimit { bytes_max: JSON_BYTES_MAX, code: Code::BadJson };
     let body = read_body(&front.budgets.bodies, connection, body, encoding.clone().unwrap_or_default(), limit).await?;
     encoding?;
-    let (stream, opening) = (stream?, Opening::of(headers)?);
+    let (stream, opening) = (stream?, Opening::of(headers, access)?);
     let input = json::first_form_input(&body.bytes)?;
     let appended = append_batch(front, connection, &stream, &opening, input).await?;
     Ok(answer::json(StatusCode::OK, json::first_form_ack(&ack(&appended))))
 }
 
-/// What the headers of an append say beside the records.
+/// What is known of an append beside its records.
 struct Opening<'a> {
     headers: &'a HeaderMap,
+    access: &'a Access,
     config: StreamConfig,
 }
 
 impl<'a> Opening<'a> {
-    fn of(headers: &'a HeaderMap) -> Result<Self, ApiError> {
+    fn of(headers: &'a HeaderMap, access: &'a Access) -> Result<Self, ApiError> {
         encryption::check_header(headers)?;
-        Ok(Self { headers, config: stream_config_header(headers)? })
+        Ok(Self { headers, access, config: stream_config_header(headers)? })
     }
 }
 
@@ -116,14 +121,21 @@ async fn append_batch(
     opening: &Opening<'_>,
     (batch, conditions): (Batch, AppendConditions),
 ) -> Result<Appended, ApiError> {
+    opening.access.permit_batch(&batch)?;
     not_deleting(basin)?;
     let metered_bytes = batch.metered_bytes().into();
-    let create = basin.config.create_stream_on_append.then(|| stream_spec(basin, &opening.config));
+    let create = creates(basin, opening.access).then(|| stream_spec(basin, &opening.config));
     let (shard, target) = front.router.target(basin, stream.clone());
     let appended = append_sealed(front, opening.headers, (shard, target), (batch, conditions), create).await?;
     front.metrics.appended(&appended, front.store.now_us());
     front.meters.appended((basin.id, &basin.name), &connection.counted, &appended, metered_bytes);
     Ok(appended)
+}
+
+/// Whether an append to a stream that is missing creates it: the basin says so, and needs `append` alone. Who may only trim
+/// or fence creates nothing.
+fn creates(basin: &BasinInfo, access: &Access) -> bool {
+    basin.config.create_stream_on_append && access.may(Operation::Append)
 }
 
 /// Appends one batch, sealed for the cipher of whatever stream has the name when it arrives. The cipher of a stream that
@@ -186,14 +198,15 @@ async fn open_session(
     headers: &HeaderMap,
     body: Incoming,
     stream: Result<(Arc<BasinInfo>, StreamName), ApiError>,
+    access: &Access,
 ) -> Result<Answer, (Incoming, ApiError)> {
     let opened = async {
         let (basin, stream) = stream?;
         encryption::check_header(headers)?;
         let config = stream_config_header(headers)?;
         not_deleting(&basin)?;
-        let place = front.sessions.enter(&front.watch, connection)?;
-        let create = basin.config.create_stream_on_append.then(|| stream_spec(&basin, &config));
+        let place = front.sessions.enter(&front.watch, connection)?.guarded(Guard::new(&front.gate, access));
+        let create = creates(&basin, access).then(|| stream_spec(&basin, &config));
         let (shard, target) = front.router.target(&basin, stream);
         let reply = front.store.ask(shard, Op::OpenSession { target: target.clone(), create }).await?;
         let Reply::Opened(incarnation, cipher) = reply else { unexpected("the opening of a session", &reply) };
@@ -202,7 +215,7 @@ async fn open_session(
     };
     match opened.await {
         Ok((place, shard, target, sealer)) => {
-            let session = AppendSession::new(front, connection, place, (shard, target), sealer, body);
+            let session = AppendSession::new(front, connection, place, (shard, target), (access, sealer), body);
             Ok(answer::streaming("s2s/proto", Kind::Append(Box::new(session))))
         }
         Err(error) => Err((body, error)),

@@ -25,6 +25,7 @@ use super::limits::{self, Reserved};
 use super::session::Place;
 use super::watch::Connection;
 use super::{Front, Phase};
+use crate::access::Access;
 use crate::encryption::Sealer;
 use crate::store::{Pending, unexpected};
 
@@ -40,6 +41,7 @@ pub(crate) struct AppendSession {
     front: Rc<Front>,
     connection: Rc<Connection>,
     place: Place,
+    access: Access,
     id: SessionId,
     shard: ShardId,
     target: Target,
@@ -75,13 +77,14 @@ impl AppendSession {
         connection: &Rc<Connection>,
         place: Place,
         (shard, target): (ShardId, Target),
-        sealer: Option<Sealer>,
+        (access, sealer): (&Access, Option<Sealer>),
         body: Incoming,
     ) -> Self {
         Self {
             front: Rc::clone(front),
             connection: Rc::clone(connection),
             place,
+            access: access.clone(),
             id: front.store.new_session(),
             shard,
             target,
@@ -122,6 +125,12 @@ impl AppendSession {
     fn take_input(&mut self, cx: &mut Context<'_>) {
         if self.front.phase.get() == Phase::Ending && matches!(self.input, Input::Open(..)) {
             self.end_with(Failure::from(Unavailable::Draining).into());
+        }
+        if matches!(self.input, Input::Open(..))
+            && let Err(error) = self.place.check()
+        {
+            // What was appended before is still acknowledged.
+            self.end_with(error);
         }
         if let Some((op, inputs)) = self.refused.take() {
             self.submit(op, inputs, cx);
@@ -167,6 +176,9 @@ impl AppendSession {
             Ok(input) => input,
             Err(error) => return self.end_with(bad_frame(error)),
         };
+        if let Err(error) = self.access.permit_batch(&batch) {
+            return self.end_with(error);
+        }
         if let Some(sealer) = &self.sealer {
             batch = match sealer.seal(&batch) {
                 Ok(sealed) => sealed,

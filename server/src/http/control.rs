@@ -10,13 +10,16 @@ use engine::event::{BasinInfo, Op, Provision, Reply, StreamInfo};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use model::limits::REQUEST_TOKEN_BYTES_MAX;
-use model::{BasinName, StreamConfig, StreamName};
+use model::token::{On, Operation};
+use model::{BasinName, NamePrefix, StreamConfig, StreamName};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::Front;
-use super::answer::{self, Answer, header, not_implemented};
+use super::answer::{self, Answer, header};
 use super::route::decode_segment;
 use super::usage;
+use crate::access::Access;
+use crate::access::page::{Shown, narrow};
 use crate::router::{METADATA_SHARD, not_deleting, stream_spec};
 use crate::store::unexpected;
 
@@ -28,6 +31,8 @@ pub(crate) struct Request<'a> {
     pub(crate) parts: &'a Parts,
     /// Its body.
     pub(crate) body: Bytes,
+    /// What the caller may do.
+    pub(crate) access: Access,
 }
 
 impl Request<'_> {
@@ -35,11 +40,11 @@ impl Request<'_> {
         &self.parts.headers
     }
 
-    fn query(&self) -> &str {
+    pub(crate) fn query(&self) -> &str {
         self.parts.uri.query().unwrap_or_default()
     }
 
-    fn required_json(&self) -> Result<&[u8], ApiError> {
+    pub(crate) fn required_json(&self) -> Result<&[u8], ApiError> {
         negotiate::required_json(header(self.headers(), http::header::CONTENT_TYPE), &self.body)
     }
 
@@ -53,18 +58,37 @@ impl Request<'_> {
     /// As the spec says; so do all others here.
     pub(crate) async fn basins(&self) -> Result<Answer, ApiError> {
         if self.parts.method == Method::GET {
-            let page = ListQuery::parse_basins(self.query())?;
-            let (basins, has_more) = self.front.router.basins().list(&page.prefix, &page.start_after, page.limit);
+            let (basins, has_more) = self.list_basins()?;
             let basins: Vec<_> = basins.iter().map(|b| self.shown_basin(b)).collect();
             return Ok(answer::json(StatusCode::OK, json::basin_list(&basins, has_more)));
         }
         let token = request_token(self.headers())?;
         let wanted = json::parse_create_basin(self.required_json()?)?;
+        self.access.permit(Operation::CreateBasin, On { basin: Some(&wanted.basin), ..On::default() })?;
         self.check_location(wanted.location.as_deref())?;
         let request_key = token.map(|token| request_key(token, &json::basin_config(&wanted.config)));
         let op = Op::CreateBasin { basin: wanted.basin, config: wanted.config, request_key };
         let (basin, provision) = basin(self.front.store.ask(METADATA_SHARD, op).await?);
         Ok(provisioned(StatusCode::CREATED, provision, json::basin_info(&self.shown_basin(&basin))))
+    }
+
+    /// A page of those in scope.
+    fn list_basins(&self) -> Result<(Vec<Arc<BasinInfo>>, bool), ApiError> {
+        let page = ListQuery::parse_basins(self.query())?;
+        let of = |name: &str| NamePrefix::of_basin(name).expect("a scope has names of basins");
+        let page = match &self.access {
+            Access::Open => Shown::Page(page),
+            Access::Token(token) => narrow(token.scope.basins.as_ref(), page, of),
+        };
+        let basins = self.front.router.basins();
+        Ok(match page {
+            Shown::Nothing => (vec![], false),
+            Shown::Page(page) => basins.list(&page.prefix, &page.start_after, page.limit),
+            Shown::One(name) => {
+                let name = BasinName::try_from(name.as_str()).expect("a scope has names of basins");
+                (basins.get(&name).into_iter().collect(), false)
+            }
+        })
     }
 
     /// `/basins/{basin}`
@@ -102,18 +126,28 @@ impl Request<'_> {
         }
         let token = request_token(self.headers())?;
         let wanted = json::parse_create_stream(self.required_json()?)?;
+        let stream_name = self.access.stream_in(wanted.stream).map_err(|e| ApiError::new(Code::BadJson, e.0))?;
+        let on = On { basin: Some(&basin.name), stream: Some(&stream_name), token: None };
+        self.access.permit(Operation::CreateStream, on)?;
         not_deleting(basin)?;
         let request_key = token.map(|token| request_key(token, &json::stream_config(&wanted.config)));
         let spec = stream_spec(basin, &wanted.config);
-        let (shard, target) = self.front.router.target(basin, wanted.stream);
+        let (shard, target) = self.front.router.target(basin, stream_name);
         let reply = self.front.store.ask(shard, Op::CreateStream { target, spec, request_key }).await?;
         let (stream, provision) = stream(reply);
-        Ok(provisioned(StatusCode::CREATED, provision, json::stream_info(&shown_stream(stream))))
+        Ok(provisioned(StatusCode::CREATED, provision, json::stream_info(&self.shown_stream(stream))))
     }
 
     /// Asks every shard for its part of the page.
     async fn list_streams(&self, basin: &BasinInfo) -> Result<Answer, ApiError> {
-        let ListQuery { prefix, start_after, limit } = ListQuery::parse_streams(self.query())?;
+        let (ListQuery { prefix, start_after, limit }, only) = match self.streams_page()? {
+            Shown::Nothing => return Ok(answer::json(StatusCode::OK, json::stream_list(&[], false))),
+            Shown::Page(page) => (page, None),
+            Shown::One(name) => {
+                let page = ListQuery { prefix: name.clone(), start_after: NamePrefix::empty(), limit: 1 };
+                (page, Some(name))
+            }
+        };
         let mut parts = Vec::new();
         for shard in self.front.router.shards() {
             let (prefix, start_after) = (prefix.clone(), start_after.clone());
@@ -132,8 +166,35 @@ impl Request<'_> {
         streams.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         has_more |= streams.len() > limit;
         streams.truncate(limit);
-        let streams: Vec<_> = streams.into_iter().map(shown_stream).collect();
+        if let Some(only) = only {
+            // Of names that begin so, the name itself comes first.
+            streams.retain(|stream| stream.name.as_str() == only.as_str());
+            has_more = false;
+        }
+        let streams: Vec<_> = streams.into_iter().filter_map(|stream| self.listed_stream(stream)).collect();
         Ok(answer::json(StatusCode::OK, json::stream_list(&streams, has_more)))
+    }
+
+    /// The page as whole names, within the scope.
+    fn streams_page(&self) -> Result<Shown, ApiError> {
+        let page = ListQuery::parse_streams(self.query())?;
+        let Access::Token(token) = &self.access else { return Ok(Shown::Page(page)) };
+        let of = |name: &str| NamePrefix::of_stream(name);
+        let whole = |name: &NamePrefix| {
+            of(&format!("{}{name}", token.stream_prefix())).map_err(|e| ApiError::new(Code::BadQuery, e.0))
+        };
+        // The stream whose name is the prefix alone has no name for this caller: a page begins behind it.
+        let page = ListQuery { prefix: whole(&page.prefix)?, start_after: whole(&page.start_after)?, ..page };
+        Ok(narrow(token.scope.streams.as_ref(), page, |name| of(name).expect("a scope has names of streams")))
+    }
+
+    fn listed_stream(&self, stream: StreamInfo) -> Option<json::StreamInfo> {
+        let StreamInfo { name, created_at_ms, deleted_at_ms, cipher } = stream;
+        Some(json::StreamInfo { name: self.access.stream_out(name)?, created_at_ms, deleted_at_ms, cipher })
+    }
+
+    fn shown_stream(&self, stream: StreamInfo) -> json::StreamInfo {
+        self.listed_stream(stream).expect("the caller named it")
     }
 
     /// `/streams/{stream}`
@@ -147,7 +208,7 @@ impl Request<'_> {
                 not_deleting(basin)?;
                 let spec = stream_spec(basin, &config);
                 let (info, provision) = stream(store.ask(shard, Op::EnsureStream { target, spec }).await?);
-                Ok(provisioned(ensured(provision), provision, json::stream_info(&shown_stream(info))))
+                Ok(provisioned(ensured(provision), provision, json::stream_info(&self.shown_stream(info))))
             }
             Method::PATCH => {
                 let change = json::parse_stream_reconfiguration(self.required_json()?)?;
@@ -161,33 +222,10 @@ impl Request<'_> {
         }
     }
 
-    /// `/access-tokens`: its arguments are checked, then it is not implemented.
-    pub(crate) fn access_tokens(&self) -> Result<Answer, ApiError> {
-        if self.parts.method == Method::GET {
-            ListQuery::parse_streams(self.query())?;
-        } else {
-            let body = self.required_json()?;
-            serde_json::from_slice::<serde::de::IgnoredAny>(body)
-                .map_err(|e| ApiError::new(Code::BadJson, e.to_string()))?;
-        }
-        Err(not_implemented())
-    }
-
-    /// `/access-tokens/{id}`: likewise.
-    pub(crate) fn access_token(&self, segment: &str) -> Result<Answer, ApiError> {
-        let id = decode_segment(segment)?;
-        if !(1..=ACCESS_TOKEN_ID_BYTES_MAX).contains(&id.len()) || id == "." || id == ".." || id.contains('\0') {
-            return Err(ApiError::new(Code::BadPath, "access token ID must be 1 to 96 bytes without NUL"));
-        }
-        Err(not_implemented())
-    }
-
     /// `/metrics` of the account, a basin or a stream.
-    pub(crate) async fn usage(&self, basin: Option<&str>, stream: Option<&str>) -> Result<Answer, ApiError> {
-        let basin = basin.map(basin_name).transpose()?;
-        stream.map(stream_name).transpose()?;
+    pub(crate) async fn usage(&self, basin: Option<BasinName>, stream: Option<StreamName>) -> Result<Answer, ApiError> {
         let metrics = match (basin, stream) {
-            (None, _) => usage::account(self.front, self.query()).await?,
+            (None, _) => usage::account(self.front, &self.access, self.query()).await?,
             (Some(basin), None) => usage::basin(self.front, basin, self.query()).await?,
             (Some(_), Some(_)) => usage::stream(self.query())?,
         };
@@ -313,11 +351,3 @@ fn stream_config(reply: Reply) -> Answer {
     let Reply::StreamConfig(config) = reply else { unexpected("a stream config request", &reply) };
     answer::json(StatusCode::OK, json::resolved_stream_config(&config))
 }
-
-fn shown_stream(stream: StreamInfo) -> json::StreamInfo {
-    let StreamInfo { name, created_at_ms, deleted_at_ms, cipher } = stream;
-    json::StreamInfo { name, created_at_ms, deleted_at_ms, cipher }
-}
-
-/// Longest id of an access token.
-const ACCESS_TOKEN_ID_BYTES_MAX: usize = 96;

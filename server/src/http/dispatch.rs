@@ -11,7 +11,8 @@ use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, ORIGIN};
 use http::request::Parts;
 use http::{Method, StatusCode};
 use hyper::body::Incoming;
-use model::{Failure, Unavailable};
+use model::token::On;
+use model::{BasinName, Failure, StreamName, Unavailable};
 
 use super::answer::{self, Answer, header};
 use super::control::{Request, basin_name, stream_name};
@@ -19,7 +20,9 @@ use super::limits::{BodyLimit, CONTROL_BYTES_MAX, drain, read_body};
 use super::route::{Route, UNKNOWN_ROW};
 use super::watch::{Connection, OpenRequest};
 use super::{Front, Phase, append, lease, read};
+use crate::access::{Access, operation};
 use crate::meters::Meter;
+use crate::router::Router;
 
 /// Answers one request.
 ///
@@ -74,16 +77,61 @@ async fn route(front: &Rc<Front>, connection: &Rc<Connection>, parts: &Parts, bo
             plain(answer::full(StatusCode::SERVICE_UNAVAILABLE, "text/plain", "the server is draining\n"))
         }
         Route::Health => plain(answer::full(StatusCode::OK, "text/plain", "OK")),
+        Route::Scrape if !front.open_metrics => scrape(front, connection, parts, &route).map(|answer| (None, answer)),
         Route::Scrape => plain(answer::full(StatusCode::OK, "text/plain; version=0.0.4", (front.scrape)())),
         _ if is_draining => {
             refuse(body);
             Err(Failure::from(Unavailable::Draining).into())
         }
-        Route::Records(segment) => records(front, connection, parts, body, segment).await,
-        Route::FirstForm(basin, stream) => {
-            first_form(front, connection, parts, body, basin, stream).await.map(|answer| (None, answer))
+        Route::Basins
+        | Route::Basin(_)
+        | Route::Streams
+        | Route::Stream(_)
+        | Route::Records(_)
+        | Route::Tail(_)
+        | Route::Lease(_)
+        | Route::FirstForm(..)
+        | Route::AccessTokens
+        | Route::AccessToken(_)
+        | Route::Usage(..)
+        | Route::Locations
+        | Route::DefaultLocation => match front.gate.access(&parts.headers, &connection.shown) {
+            Ok(access) => served(front, connection, parts, body, route, &access).await.map_err(|mut error| {
+                access.error_out(&mut error);
+                error
+            }),
+            Err(error) => {
+                refuse(body);
+                Err(error)
+            }
+        },
+    };
+    (row, answered)
+}
+
+/// Serves a route of `/v1` to who may be let in.
+async fn served(
+    front: &Rc<Front>,
+    connection: &Rc<Connection>,
+    parts: &Parts,
+    body: Incoming,
+    route: Route<'_>,
+    access: &Access,
+) -> Answered {
+    let named = named(access, parts, &route);
+    match route {
+        Route::Records(_) => {
+            let stream = in_basin(front, parts, route, named);
+            records(front, connection, parts, body, stream, access).await
         }
-        Route::Tail(segment) => tail(front, parts, segment).await.map(|answer| (None, answer)),
+        Route::FirstForm(..) => {
+            let stream = in_basin(front, parts, route, named);
+            append::first_form(front, connection, parts, body, stream, access).await.map(|answer| (None, answer))
+        }
+        Route::Tail(_) => {
+            let (basin, stream) = in_basin(front, parts, route, named)?;
+            read::check_tail(front, &basin, stream).await.map(|answer| (None, answer))
+        }
         Route::Basins
         | Route::Basin(_)
         | Route::Streams
@@ -93,9 +141,74 @@ async fn route(front: &Rc<Front>, connection: &Rc<Connection>, parts: &Parts, bo
         | Route::AccessToken(_)
         | Route::Usage(..)
         | Route::Locations
-        | Route::DefaultLocation => control(front, connection, parts, body, route).await.map(|answer| (None, answer)),
+        | Route::DefaultLocation => {
+            control(front, connection, parts, body, route, named, access).await.map(|answer| (None, answer))
+        }
+        Route::Health | Route::Scrape => unreachable!("these are no routes of /v1"),
+    }
+}
+
+/// What the path and the headers of a request name: streams by their whole names.
+#[derive(Default)]
+struct Named {
+    basin: Option<BasinName>,
+    stream: Option<StreamName>,
+}
+
+/// The names of a request, once it is permitted on them. This is the one place where a request's operation, basin and stream
+/// are known; names in a body are seen by whoever reads it.
+fn named(access: &Access, parts: &Parts, route: &Route<'_>) -> Result<Named, ApiError> {
+    let stream = |segment: &str| {
+        access.stream_in(stream_name(segment)?).map_err(|e| ApiError::new(Code::BadPath, e.0)).map(Some)
     };
-    (row, answered)
+    let header =
+        || Router::basin_name(&parts.headers, parts.uri.authority().map(http::uri::Authority::as_str)).map(Some);
+    let named = match route {
+        Route::Records(segment) | Route::Tail(segment) | Route::Stream(segment) | Route::Lease(segment) => {
+            let stream = stream(segment)?;
+            Named { basin: header()?, stream }
+        }
+        Route::Streams => Named { basin: header()?, stream: None },
+        Route::Basin(segment) | Route::Usage(Some(segment), None) => {
+            Named { basin: Some(basin_name(segment)?), stream: None }
+        }
+        Route::Usage(Some(basin), Some(segment)) | Route::FirstForm(basin, segment) => {
+            Named { basin: Some(basin_name(basin)?), stream: stream(segment)? }
+        }
+        Route::Basins
+        | Route::AccessTokens
+        | Route::AccessToken(_)
+        | Route::Usage(None, _)
+        | Route::Locations
+        | Route::DefaultLocation
+        | Route::Health
+        | Route::Scrape => Named::default(),
+    };
+    let on = On { basin: named.basin.as_ref(), stream: named.stream.as_ref(), token: None };
+    access.permit_any(operation::operations(route, &parts.method), on)?;
+    operation::also(route, &parts.method).map_or(Ok(()), |operation| access.permit(operation, on))?;
+    Ok(named)
+}
+
+/// The basin and the stream that a request means; it is metered for the basin.
+fn in_basin(
+    front: &Front,
+    parts: &Parts,
+    route: Route<'_>,
+    named: Result<Named, ApiError>,
+) -> Result<(Arc<BasinInfo>, StreamName), ApiError> {
+    let Named { basin, stream } = named?;
+    let (basin, stream) = (basin.expect("the route names one"), stream.expect("the route names one"));
+    let basin = front.router.basin_named(&basin)?;
+    front.meters.basin((basin.id, &basin.name), Meter::operation(operation::metered(&route, &parts.method)), 1);
+    Ok((basin, stream))
+}
+
+/// `/metrics` where it is not for everybody.
+fn scrape(front: &Front, connection: &Connection, parts: &Parts, route: &Route<'_>) -> Result<Answer, ApiError> {
+    let access = front.gate.access(&parts.headers, &connection.shown)?;
+    access.permit_any(operation::operations(route, &parts.method), On::default())?;
+    Ok(answer::full(StatusCode::OK, "text/plain; version=0.0.4", (front.scrape)()))
 }
 
 async fn records(
@@ -103,41 +216,16 @@ async fn records(
     connection: &Rc<Connection>,
     parts: &Parts,
     body: Incoming,
-    segment: &str,
+    stream: Result<(Arc<BasinInfo>, StreamName), ApiError>,
+    access: &Access,
 ) -> Answered {
-    let stream = stream_name(segment).and_then(|name| {
-        let basin = basin_of(front, parts, Route::Records(segment))?;
-        Ok((basin, name))
-    });
     let (row, answer) = if parts.method == Method::POST {
-        append::append(front, connection, parts, body, stream).await?
+        append::append(front, connection, parts, body, stream, access).await?
     } else {
         let (basin, name) = stream?;
-        read::read(front, connection, parts, &basin, name).await?
+        read::read(front, connection, parts, &basin, name, access).await?
     };
     Ok((Some(row), answer))
-}
-
-async fn first_form(
-    front: &Rc<Front>,
-    connection: &Rc<Connection>,
-    parts: &Parts,
-    body: Incoming,
-    basin: &str,
-    stream: &str,
-) -> Result<Answer, ApiError> {
-    let stream = stream_name(stream).and_then(|name| {
-        let basin = front.router.basin_named(&basin_name(basin)?)?;
-        front.meters.basin((basin.id, &basin.name), Meter::operation(APPEND), 1);
-        Ok((basin, name))
-    });
-    append::first_form(front, connection, parts, body, stream).await
-}
-
-async fn tail(front: &Front, parts: &Parts, segment: &str) -> Result<Answer, ApiError> {
-    let name = stream_name(segment)?;
-    let basin = basin_of(front, parts, Route::Tail(segment))?;
-    read::check_tail(front, &basin, name).await
 }
 
 async fn control(
@@ -146,6 +234,8 @@ async fn control(
     parts: &Parts,
     body: Incoming,
     route: Route<'_>,
+    named: Result<Named, ApiError>,
+    access: &Access,
 ) -> Result<Answer, ApiError> {
     let encoding = negotiate::content_encoding(header(&parts.headers, CONTENT_ENCODING))?;
     let body = if parts.method == Method::GET || parts.method == Method::DELETE {
@@ -154,26 +244,30 @@ async fn control(
         let limit = BodyLimit { bytes_max: CONTROL_BYTES_MAX, code: Code::BadJson };
         read_body(&front.budgets.bodies, connection, body, encoding, limit).await?.bytes
     };
-    let basin = || basin_of(front, parts, route);
-    if !matches!(route, Route::Streams | Route::Stream(_)) {
-        route.operation(&parts.method).into_iter().for_each(|number| front.meters.account(Meter::operation(number)));
+    let Named { basin, stream } = named?;
+    let metered = Meter::operation(operation::metered(&route, &parts.method));
+    let in_basin = || {
+        let basin = front.router.basin_named(basin.as_ref().expect("the route names one"))?;
+        front.meters.basin((basin.id, &basin.name), metered, 1);
+        Ok::<_, ApiError>(basin)
+    };
+    if !matches!(route, Route::Streams | Route::Stream(_) | Route::Lease(_)) {
+        front.meters.account(metered);
     }
-    let request = Request { front, parts, body };
+    let request = Request { front, parts, body, access: access.clone() };
     match route {
         Route::Basins => request.basins().await,
         Route::Basin(segment) => request.basin(segment).await,
-        Route::Streams => request.streams(&*basin()?).await,
-        Route::Stream(segment) => {
-            let name = stream_name(segment)?;
-            request.stream(&*basin()?, name).await
+        Route::Streams => request.streams(&*in_basin()?).await,
+        Route::Stream(_) => request.stream(&*in_basin()?, stream.expect("the route names one")).await,
+        Route::Lease(_) => {
+            let stream = stream.expect("the route names one");
+            lease::serve(front, parts, &request.body, &*in_basin()?, stream).await
         }
-        Route::Lease(segment) => {
-            let name = stream_name(segment)?;
-            lease::serve(front, parts, &request.body, &*basin()?, name).await
-        }
-        Route::AccessTokens => request.access_tokens(),
-        Route::AccessToken(segment) => request.access_token(segment),
-        Route::Usage(basin, stream) => request.usage(basin, stream).await,
+        Route::AccessTokens if parts.method == Method::GET => request.list_tokens(),
+        Route::AccessTokens => request.issue_token().await,
+        Route::AccessToken(segment) => request.revoke_token(segment).await,
+        Route::Usage(..) => request.usage(basin, stream).await,
         Route::Locations => Ok(request.locations()),
         Route::DefaultLocation => request.default_location(),
         Route::Health | Route::Scrape | Route::Records(_) | Route::Tail(_) | Route::FirstForm(..) => {
@@ -181,18 +275,6 @@ async fn control(
         }
     }
 }
-
-/// The basin that a request means, for which it is metered as well.
-fn basin_of(front: &Front, parts: &Parts, route: Route<'_>) -> Result<Arc<BasinInfo>, ApiError> {
-    let basin = front.router.basin(&parts.headers, parts.uri.authority().map(http::uri::Authority::as_str))?;
-    if let Some(number) = route.operation(&parts.method) {
-        front.meters.basin((basin.id, &basin.name), Meter::operation(number), 1);
-    }
-    Ok(basin)
-}
-
-/// The number of the operation.
-const APPEND: u8 = 15;
 
 /// The request is answered without its body; the rest of it is read so that the client sees the answer.
 fn refuse(body: Incoming) {

@@ -23,6 +23,8 @@ use super::payload::Kind;
 use super::read_session::{ReadSession, Wire};
 use super::watch::Connection;
 use super::{Front, route};
+use crate::access::Access;
+use crate::access::guard::Guard;
 use crate::encryption::{self, Sealer};
 use crate::meters::Meter;
 use crate::router::{not_deleting, stream_spec};
@@ -63,6 +65,7 @@ pub(crate) async fn read(
     parts: &Parts,
     basin: &BasinInfo,
     stream: StreamName,
+    access: &Access,
 ) -> Result<(usize, Answer), ApiError> {
     let headers = &parts.headers;
     let format = negotiate::format(header(headers, "s2-format"))?;
@@ -72,7 +75,10 @@ pub(crate) async fn read(
         ReadKind::Unary(wire) => {
             let opened = open(front, headers, basin, stream, query.unary(), (1, &front.budgets.answers)).await?;
             front.meters.basin((basin.id, &basin.name), Meter::READ_UNARY, 1);
-            return Ok((7, unary(front, opened, wire, format).await?));
+            let answer = unary(front, opened, wire, format).await?;
+            // It may have waited for a minute.
+            Guard::new(&front.gate, access).check()?;
+            return Ok((7, answer));
         }
         ReadKind::S2s => {
             let compression = negotiate::session_compression(header(headers, http::header::ACCEPT_ENCODING));
@@ -84,7 +90,7 @@ pub(crate) async fn read(
             (Wire::Sse(format, resumed.unwrap_or_default()), "text/event-stream", query)
         }
     };
-    let place = front.sessions.enter(&front.watch, connection)?;
+    let place = front.sessions.enter(&front.watch, connection)?.guarded(Guard::new(&front.gate, access));
     let opened = open(front, headers, basin, stream, query, (READ_BATCHES, &front.budgets.sessions)).await?;
     let wait = match opened.query.wait_secs {
         Some(secs) if secs > 0 => Wait::For(Duration::from_secs(secs.into())),

@@ -79,6 +79,11 @@ impl ReadSession {
         self.place.polled(cx);
         self.notice_phase();
         self.count_minute();
+        if !self.over
+            && let Err(error) = self.place.check()
+        {
+            self.fail(&error);
+        }
         while !self.over && self.pieces.len() < READY_BYTES_MAX {
             match self.cursor.poll_step(cx) {
                 Poll::Ready(step) => self.encode(step),

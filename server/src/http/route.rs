@@ -116,29 +116,6 @@ impl<'a> Route<'a> {
         }
     }
 
-    /// The number of the operation that it is (s2-wire.md 1.13); of an ensure, of the creation that it may be.
-    #[must_use]
-    pub(crate) fn operation(&self, method: &Method) -> Option<u8> {
-        match self {
-            Self::Health | Self::Scrape => None,
-            Self::Basins => Some(if method == Method::GET { 1 } else { 2 }),
-            Self::Basin(_) => Some(by_method(method, 5, 2, 4, 3)),
-            Self::Streams => Some(if method == Method::GET { 9 } else { 10 }),
-            Self::Stream(_) => Some(by_method(method, 12, 10, 13, 11)),
-            Self::Records(_) => Some(if method == Method::GET { 16 } else { 15 }),
-            Self::Tail(_) => Some(14),
-            Self::AccessTokens => Some(if method == Method::GET { 8 } else { 6 }),
-            Self::AccessToken(_) => Some(7),
-            Self::Usage(None, _) => Some(19),
-            Self::Usage(Some(_), None) => Some(20),
-            Self::Usage(Some(_), Some(_)) => Some(21),
-            Self::Locations => Some(22),
-            Self::DefaultLocation => Some(if method == Method::GET { 23 } else { 24 }),
-            Self::FirstForm(..) => Some(15),
-            Self::Lease(_) => Some(18),
-        }
-    }
-
     /// Its row in the metrics.
     #[must_use]
     pub(crate) fn metrics_row(&self, method: &Method) -> usize {
@@ -160,15 +137,6 @@ impl<'a> Route<'a> {
             Self::DefaultLocation => 13,
             Self::Lease(_) => 17,
         }
-    }
-}
-
-fn by_method(method: &Method, get: u8, put: u8, patch: u8, delete: u8) -> u8 {
-    match *method {
-        Method::GET => get,
-        Method::PUT => put,
-        Method::PATCH => patch,
-        _ => delete,
     }
 }
 

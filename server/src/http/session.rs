@@ -9,6 +9,7 @@ use std::task::{Context, Waker};
 use api::{ApiError, Code};
 
 use super::watch::{Connection, WRITE_SECS_MAX, Watch};
+use crate::access::guard::Guard;
 use crate::metrics::FrontMetrics;
 
 /// The sessions of a front.
@@ -24,6 +25,8 @@ struct Session {
     waker: RefCell<Option<Waker>>,
     /// Since when the last piece waits to be taken, on the clock of [`Watch::seconds`].
     gave_at: Cell<Option<u32>>,
+    /// When its token expires, in milliseconds since the Unix epoch.
+    expires_at_ms: Cell<Option<u64>>,
 }
 
 /// A place among the sessions, given back on drop.
@@ -32,6 +35,7 @@ pub(crate) struct Place {
     watch: Rc<Watch>,
     id: u64,
     session: Rc<Session>,
+    guard: Option<Guard>,
 }
 
 impl Sessions {
@@ -53,16 +57,28 @@ impl Sessions {
         }
         let id = self.next_id.get();
         self.next_id.set(id + 1);
-        let session =
-            Rc::new(Session { connection: Rc::clone(connection), waker: RefCell::default(), gave_at: Cell::new(None) });
+        let session = Rc::new(Session {
+            connection: Rc::clone(connection),
+            waker: RefCell::default(),
+            gave_at: Cell::new(None),
+            expires_at_ms: Cell::new(None),
+        });
         self.open.borrow_mut().insert(id, Rc::clone(&session));
         self.metrics.sessions.add(1);
-        Ok(Place { sessions: Rc::clone(self), watch: Rc::clone(watch), id, session })
+        Ok(Place { sessions: Rc::clone(self), watch: Rc::clone(watch), id, session, guard: None })
     }
 
     /// Wakes every session.
     pub(crate) fn wake_all(&self) {
         let wakers: Vec<_> = self.open.borrow().values().filter_map(|s| s.waker.borrow().clone()).collect();
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Wakes the sessions whose token has expired.
+    pub(crate) fn wake_expired(&self, now_ms: u64) {
+        let expired = |s: &&Rc<Session>| s.expires_at_ms.get().is_some_and(|at| at <= now_ms);
+        let wakers: Vec<_> =
+            self.open.borrow().values().filter(expired).filter_map(|s| s.waker.borrow().clone()).collect();
         wakers.into_iter().for_each(Waker::wake);
     }
 
@@ -76,6 +92,22 @@ impl Sessions {
 }
 
 impl Place {
+    /// Ties the session to the token that opened it.
+    #[must_use]
+    pub(crate) fn guarded(mut self, guard: Guard) -> Self {
+        self.session.expires_at_ms.set(guard.expires_at_ms());
+        self.guard = Some(guard);
+        self
+    }
+
+    /// Whether the session's token still stands.
+    ///
+    /// # Errors
+    /// 401 `authn`.
+    pub(crate) fn check(&self) -> Result<(), ApiError> {
+        self.guard.as_ref().map_or(Ok(()), Guard::check)
+    }
+
     /// The session's body is being polled: whatever it gave before was taken.
     pub(crate) fn polled(&self, cx: &Context<'_>) {
         self.session.gave_at.set(None);

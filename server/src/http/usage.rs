@@ -4,9 +4,11 @@ use api::ApiError;
 use api::usage::{AccountSet, BasinSet, Interval, Metric, MetricSet, StreamSet, Unit, UsageQuery};
 use model::BasinName;
 use model::config::MeteredClass::{Express, Native, Standard};
+use model::token::{On, Operation};
 
 use super::Front;
 use super::answer::not_implemented;
+use crate::access::Access;
 use crate::meters::Meter;
 use crate::meters::front::minute_now;
 use crate::meters::meter::Scope;
@@ -16,12 +18,16 @@ use crate::meters::query::{Question, Series, Wanted};
 ///
 /// # Errors
 /// As [`UsageQuery::parse`] and the meters say; so do the others here.
-pub(crate) async fn account(front: &Front, query: &str) -> Result<Vec<Metric>, ApiError> {
+pub(crate) async fn account(front: &Front, access: &Access, query: &str) -> Result<Vec<Metric>, ApiError> {
     let query = UsageQuery::<AccountSet>::parse(query, now_s())?;
     match query.set {
         AccountSet::ActiveBasins => {
             let basins = front.asker.ask(question(&query, None, Wanted::Basins)).await?.into_basins();
-            let values = basins.iter().map(ToString::to_string).collect();
+            // Names out of a token's scope are not told.
+            let is_shown = |basin: &BasinName| {
+                access.permit(Operation::AccountMetrics, On { basin: Some(basin), ..On::default() }).is_ok()
+            };
+            let values = basins.iter().filter(|basin| is_shown(basin)).map(ToString::to_string).collect();
             Ok(vec![Metric::Label { name: "active_basins", values }])
         }
         AccountSet::AccountOps => operations(front, &query, Scope::Account).await,

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::access::Shown;
 use crate::meters::front::CountedMinutes;
 use crate::metrics::FrontMetrics;
 
@@ -60,6 +61,8 @@ pub(crate) struct Connection {
     /// Minutes of appends that are metered.
     pub(crate) counted: CountedMinutes,
     waker: RefCell<Option<Waker>>,
+    /// The access token that its last request showed.
+    pub(crate) shown: Shown,
 }
 
 impl Watch {

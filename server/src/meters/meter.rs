@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use model::BasinName;
 use model::config::MeteredClass;
+use model::{BasinName, Operation};
 
 /// What is counted, as a small number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -79,16 +79,15 @@ impl Meter {
         Self(3 + class as u8)
     }
 
-    /// Requests for an operation by its number (s2-wire.md 1.13): 1 to 24.
+    /// Requests for an operation.
     #[must_use]
-    pub(crate) const fn operation(number: u8) -> Self {
-        assert!(number >= 1 && number <= 24, "there are 24 operations");
-        Self(OPERATIONS_FROM + number - 1)
+    pub(crate) const fn operation(operation: Operation) -> Self {
+        Self(OPERATIONS_FROM + operation as u8 - 1)
     }
 
     /// All operations, in order of their numbers.
     pub(crate) fn operations() -> impl Iterator<Item = Self> {
-        (OPERATIONS_FROM..).take(24).map(Self)
+        Operation::ALL.into_iter().map(Self::operation)
     }
 
     /// The one with this stored name.
@@ -149,14 +148,13 @@ mod tests {
             (Meter::READ_STREAMING, "read-ops.streaming"),
             (Meter::READ_UNARY, "read-ops.unary"),
             (Meter::READ_BYTES, "read-bytes"),
-            (Meter::operation(1), "list-basins"),
-            (Meter::operation(15), "append"),
-            (Meter::operation(24), "set-default-location"),
         ] {
             assert_eq!(meter.name(), name);
             assert_eq!(Meter::named(name), Some(meter));
         }
-        assert_eq!(Meter::operations().last(), Some(Meter::operation(24)));
+        for operation in Operation::ALL {
+            assert_eq!(Meter::operation(operation).name(), operation.as_str());
+        }
         assert_eq!(Meter::all().count(), METERS_COUNT);
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use engine::event::BasinInfo;
 use model::{BasinId, BasinName};
 
+use crate::truth::tokens::TokensTruth;
 use crate::violation::{Rule, Violation, broken};
 
 /// One basin.
@@ -33,6 +34,8 @@ pub(crate) struct BasinsTruth {
     absent_us: BTreeMap<BasinName, u64>,
     deleting_us: BTreeMap<BasinName, u64>,
     last_id: u64,
+    /// The other half of the metadata group.
+    pub(crate) tokens: TokensTruth,
 }
 
 impl BasinsTruth {

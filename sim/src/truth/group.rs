@@ -235,6 +235,7 @@ impl GroupTruth {
             }
             ControlOp::PutBasin { info, .. } => basins.put(&info, context.now_us),
             ControlOp::PurgeBasin { name } => basins.purge(&name, context.now_us),
+            ControlOp::ChangeToken(change) => basins.tokens.change(&change, context.now_us, context.wall_ms_max),
         }
     }
 

@@ -138,6 +138,9 @@ impl World {
         match effect {
             Effect::Reply { to, reply } => self.reply(node, shard, to, reply),
             Effect::Publish(change) => self.publish(node, shard, change),
+            Effect::PublishToken(change) => {
+                self.publish_token(node, shard, change, self.now_us.saturating_sub(HEARD_US))
+            }
             Effect::WriteExtent { lsn, segment, offset, bytes } => {
                 self.check_write(node, shard, (lsn, segment, offset), bytes.len())?;
                 self.check_promises(node, shard, &bytes)?;

@@ -242,6 +242,7 @@ impl World {
             0 if !self.swarm.has_many_streams || self.rng.one_in(20) => {
                 self.ask(client, Op::DeleteBasin { basin: basin.clone() }, None, Asked::DeleteBasin(basin))
             }
+            4..6 => self.act_on_token(client),
             1..4 => {
                 let config = BasinConfig { create_stream_on_read: self.rng.one_in(2), ..BasinConfig::default() };
                 self.ask(client, Op::EnsureBasin { basin: basin.clone(), config }, None, Asked::EnsureBasin(basin));
@@ -488,7 +489,7 @@ impl World {
     }
 
     /// Sends to the shard that the target's group is on; basins are on shard 0.
-    fn ask(&mut self, client: usize, mut op: Op, place: Option<Place>, asked: Asked) {
+    pub(super) fn ask(&mut self, client: usize, mut op: Op, place: Option<Place>, asked: Asked) {
         let witness = place.filter(|place| self.is_witness(*place));
         if witness.is_some() {
             create_nothing(&mut op);
@@ -510,6 +511,8 @@ impl World {
             | Op::EnsureBasin { .. }
             | Op::ReconfigureBasin { .. }
             | Op::DeleteBasin { .. }
+            | Op::IssueToken(_)
+            | Op::RevokeToken(_)
             | Op::ListStreams { .. }
             | Op::EndSession(_)
             | Op::CancelFollow(_) => GroupId::METADATA,

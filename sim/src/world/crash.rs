@@ -26,6 +26,7 @@ impl World {
         self.nodes[node].life += 1;
         self.nodes[node].paused_until_us = 0;
         self.nodes[node].basins.clear();
+        self.nodes[node].tokens.clear();
         // What was sent is not answered any more; what came of it is seen when the node is back.
         let pending = std::mem::take(&mut self.pending);
         let (found, gone) = self.attempts.forget(pending.keys().copied());
@@ -92,6 +93,7 @@ impl World {
                 self.carry(node, shard, effect)?;
             }
             self.audit(node, shard)?;
+            self.audit_tokens(node, shard)?;
         }
         Ok(())
     }

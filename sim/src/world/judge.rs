@@ -2,7 +2,10 @@
 
 use engine::event::{Append, Follow, Op, Provision, Read, ReadLimits, ReadReply, ReadStart, Reply, ReplyTo, Target};
 use model::stored::StoredRecords;
-use model::{BasinId, BasinName, Failure, GroupId, Position, Rejected, ShardId, StreamId, StreamName, Unavailable};
+use model::{
+    BasinId, BasinName, Failure, GroupId, Position, Rejected, SecretHash, ShardId, StreamId, StreamName, TokenId,
+    Unavailable,
+};
 
 use super::World;
 use super::clients::Place;
@@ -39,6 +42,8 @@ pub(super) enum Asked {
     EnsureBasin(BasinName),
     ReconfigureBasin(BasinName),
     DeleteBasin(BasinName),
+    IssueToken(SecretHash),
+    RevokeToken(TokenId),
     /// Is not answered.
     Nothing,
 }
@@ -100,7 +105,9 @@ impl Pending {
             | Op::CreateBasin { .. }
             | Op::EnsureBasin { .. }
             | Op::ReconfigureBasin { .. }
-            | Op::DeleteBasin { .. } => (None, false),
+            | Op::DeleteBasin { .. }
+            | Op::IssueToken(_)
+            | Op::RevokeToken(_) => (None, false),
         };
         let named = target.map(|t| Named { group: t.group, basin: t.basin_id, stream: t.stream.clone() });
         Self { client, shard, place, asked, named, creates, sent_us: now_us, before: None }
@@ -265,6 +272,20 @@ impl World {
                     Ok(())
                 } else {
                     broken(Rule::AckedIsDurable, format!("basin `{name}` is said to be deleted"))
+                }
+            }
+            (Asked::IssueToken(secret), Reply::Done) => {
+                if self.nodes[node].seats[0].truth.basins.tokens.was_issued(secret) {
+                    Ok(())
+                } else {
+                    broken(Rule::AckedIsDurable, "a token is said to be issued")
+                }
+            }
+            (Asked::RevokeToken(id), Reply::Done) => {
+                if self.nodes[node].seats[0].truth.basins.tokens.was_absent(id, pending.sent_us) {
+                    Ok(())
+                } else {
+                    broken(Rule::AckedIsDurable, format!("token `{id}` is said to be revoked"))
                 }
             }
             (asked, reply) => broken(Rule::Answered, format!("{asked:?} is answered with {}", name_of(reply))),
@@ -518,6 +539,9 @@ impl World {
         let is_true = match rejected {
             Rejected::BasinNotFound(name) => basins.was_absent(name, since_us),
             Rejected::BasinExists(name) => basins.get(name).is_some() || basins.was_deleting(name, since_us),
+            Rejected::TokenNotFound(id) => basins.tokens.was_absent(id, since_us),
+            Rejected::TokenExists(id) => basins.tokens.was_present(id, since_us),
+            Rejected::TooManyTokens => false,
             Rejected::BasinDeleting(name) => match &pending.named {
                 None => basins.was_deleting(name, since_us),
                 Some(named) => basins.is_going(named.basin),

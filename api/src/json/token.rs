@@ -1,0 +1,235 @@
+//! Access tokens in JSON: what is asked for, and what a listing shows (s2-wire.md 1.13).
+
+use std::sync::Arc;
+
+use model::token::{OpGroups, Operation, Operations, ReadWrite, ResourceSet};
+use model::{AccessToken, InvalidName, Scope, TokenId};
+use serde::Deserialize;
+
+use super::bad_json;
+use super::text::Json;
+use super::time::{parse_rfc3339, rfc3339};
+use crate::status::{ApiError, Code};
+
+/// POST `/access-tokens`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IssueAccessToken {
+    /// Its id.
+    pub id: TokenId,
+    /// In milliseconds since the Unix epoch; as long as its issuer when absent.
+    pub expires_at_ms: Option<u64>,
+    /// Whether stream names get the prefix of the scope.
+    pub auto_prefix_streams: bool,
+    /// What it may do. Not yet compared with what its issuer may.
+    pub scope: Scope,
+}
+
+/// Decodes POST `/access-tokens`.
+///
+/// # Errors
+/// 400 `bad_json` when it is not one, or has a name, time or operation that cannot be.
+pub fn parse_issue_access_token(body: &[u8]) -> Result<IssueAccessToken, ApiError> {
+    let request: IssueJson = serde_json::from_slice(body).map_err(bad_json)?;
+    let bad = |why: String| ApiError::new(Code::BadJson, why);
+    let bad_name = |error: InvalidName| ApiError::new(Code::BadJson, error.0);
+    let expires_at_ms = match request.expires_at {
+        None => None,
+        Some(text) => Some(parse_rfc3339(&text).ok_or_else(|| {
+            bad("expires_at must be a time as RFC 3339 writes it, such as 2030-01-31T12:00:00Z".to_owned())
+        })?),
+    };
+    let mut ops = Operations::NONE;
+    for name in request.scope.ops.unwrap_or_default() {
+        let op = Operation::parse(&name).ok_or_else(|| bad(format!("unknown operation `{name}` in scope.ops")))?;
+        ops = ops.union(Operations::of(&[op]));
+    }
+    let groups = request.scope.op_groups.unwrap_or_default();
+    let group = |json: Option<ReadWriteJson>| {
+        let ReadWriteJson { read, write } = json.unwrap_or_default();
+        ReadWrite { read: read.unwrap_or(false), write: write.unwrap_or(false) }
+    };
+    let set = |json: Option<SetJson>| json.map(ResourceSet::from);
+    Ok(IssueAccessToken {
+        id: TokenId::try_from(request.id.as_str()).map_err(bad_name)?,
+        expires_at_ms,
+        auto_prefix_streams: request.auto_prefix_streams.unwrap_or(false),
+        scope: Scope {
+            basins: set(request.scope.basins).map(ResourceSet::of_basins).transpose().map_err(bad_name)?,
+            streams: set(request.scope.streams).map(ResourceSet::of_streams).transpose().map_err(bad_name)?,
+            access_tokens: set(request.scope.access_tokens)
+                .map(ResourceSet::of_tokens)
+                .transpose()
+                .map_err(bad_name)?,
+            op_groups: OpGroups {
+                account: group(groups.account),
+                basin: group(groups.basin),
+                stream: group(groups.stream),
+            },
+            ops,
+        },
+    })
+}
+
+#[derive(Deserialize)]
+struct IssueJson {
+    id: String,
+    expires_at: Option<String>,
+    auto_prefix_streams: Option<bool>,
+    scope: ScopeJson,
+}
+
+#[derive(Deserialize)]
+struct ScopeJson {
+    basins: Option<SetJson>,
+    streams: Option<SetJson>,
+    access_tokens: Option<SetJson>,
+    op_groups: Option<GroupsJson>,
+    ops: Option<Vec<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum SetJson {
+    Exact(String),
+    Prefix(String),
+}
+
+impl From<SetJson> for ResourceSet {
+    fn from(json: SetJson) -> Self {
+        match json {
+            SetJson::Exact(name) => Self::Exact(Arc::from(name)),
+            SetJson::Prefix(prefix) => Self::Prefix(Arc::from(prefix)),
+        }
+    }
+}
+
+#[derive(Default, Deserialize)]
+struct GroupsJson {
+    account: Option<ReadWriteJson>,
+    basin: Option<ReadWriteJson>,
+    stream: Option<ReadWriteJson>,
+}
+
+#[derive(Default, Deserialize)]
+struct ReadWriteJson {
+    read: Option<bool>,
+    write: Option<bool>,
+}
+
+/// `{"access_token":…}`, the one time that a secret is shown.
+#[must_use]
+pub fn issued_access_token(secret: &str) -> String {
+    let mut json = Json::new();
+    json.raw(r#"{"access_token":"#).string(secret).raw("}");
+    json.into_string()
+}
+
+/// `{"access_tokens":[…],"has_more":…}`
+#[must_use]
+pub fn access_token_list(tokens: &[Arc<AccessToken>], has_more: bool) -> String {
+    let mut json = Json::new();
+    json.raw(r#"{"access_tokens":["#);
+    let mut separator = "";
+    for token in tokens {
+        json.raw(separator);
+        put_token(&mut json, token);
+        separator = ",";
+    }
+    json.raw(r#"],"has_more":"#).boolean(has_more).raw("}");
+    json.into_string()
+}
+
+fn put_token(json: &mut Json, token: &AccessToken) {
+    json.raw(r#"{"id":"#).string(token.id.as_str());
+    json.raw(r#","expires_at":"#).optional(token.expires_at_ms.map(rfc3339).as_deref());
+    json.raw(r#","auto_prefix_streams":"#).boolean(token.auto_prefix_streams);
+    json.raw(r#","scope":{"#);
+    let Scope { basins, streams, access_tokens, op_groups, ops } = &token.scope;
+    for (key, set) in [("basins", basins), ("streams", streams), ("access_tokens", access_tokens)] {
+        json.string(key).raw(":");
+        match set {
+            None => json.raw("null"),
+            Some(ResourceSet::Exact(name)) => json.raw(r#"{"exact":"#).string(name).raw("}"),
+            Some(ResourceSet::Prefix(prefix)) => json.raw(r#"{"prefix":"#).string(prefix).raw("}"),
+        };
+        json.raw(",");
+    }
+    json.raw(r#""op_groups":{"#);
+    let mut separator = "";
+    for (key, group) in [("account", op_groups.account), ("basin", op_groups.basin), ("stream", op_groups.stream)] {
+        json.raw(separator).string(key).raw(r#":{"read":"#).boolean(group.read);
+        json.raw(r#","write":"#).boolean(group.write).raw("}");
+        separator = ",";
+    }
+    json.raw(r#"},"ops":["#);
+    let mut separator = "";
+    for op in ops.iter() {
+        json.raw(separator).string(op.as_str());
+        separator = ",";
+    }
+    json.raw("]}}");
+}
+
+#[cfg(test)]
+mod tests {
+    use model::SecretHash;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_request_is_what_it_says_and_a_listing_says_it_again() {
+        let body = br#"{"id":"app","expires_at":"2030-01-31T12:00:00.5Z","auto_prefix_streams":true,"x":1,"scope":{
+            "basins":{"exact":"my-basin"},"streams":{"prefix":"a/"},"access_tokens":null,
+            "op_groups":{"account":null,"stream":{"read":true}},"ops":["trim","list-basins"]}}"#;
+        let issue = parse_issue_access_token(body).expect("valid");
+        assert_eq!((issue.id.as_str(), issue.expires_at_ms), ("app", Some(1_896_091_200_500)));
+        let token = AccessToken {
+            id: issue.id,
+            secret: SecretHash([0xab; 32]),
+            expires_at_ms: issue.expires_at_ms,
+            auto_prefix_streams: issue.auto_prefix_streams,
+            scope: issue.scope,
+            created_at_ms: 0,
+        };
+        let shown = concat!(
+            r#"{"access_tokens":[{"id":"app","expires_at":"2030-01-31T12:00:00.500Z","auto_prefix_streams":true,"#,
+            r#""scope":{"basins":{"exact":"my-basin"},"streams":{"prefix":"a/"},"access_tokens":null,"#,
+            r#""op_groups":{"account":{"read":false,"write":false},"basin":{"read":false,"write":false},"#,
+            r#""stream":{"read":true,"write":false}},"ops":["list-basins","trim"]}}],"has_more":true}"#
+        );
+        assert_eq!(access_token_list(&[token.into()], true), shown);
+        assert_eq!(issued_access_token("mr_x"), r#"{"access_token":"mr_x"}"#);
+        let least = parse_issue_access_token(br#"{"id":"a","scope":{}}"#).expect("valid");
+        assert_eq!((least.scope, least.expires_at_ms, least.auto_prefix_streams), (Scope::default(), None, false));
+    }
+
+    #[test]
+    fn what_is_wrong_is_bad_json_and_says_what() {
+        for (body, text) in [
+            ("", "EOF"),
+            ("{}", "missing field `id`"),
+            (r#"{"id":"a"}"#, "missing field `scope`"),
+            (r#"{"id":"","scope":{}}"#, "must not be empty"),
+            (r#"{"id":"..","scope":{}}"#, "must not be"),
+            (r#"{"id":"a\u0000","scope":{}}"#, "NUL"),
+            (r#"{"id":"a","scope":{},"expires_at":"soon"}"#, "RFC 3339"),
+            (r#"{"id":"a","scope":{"ops":["fly"]}}"#, "unknown operation `fly`"),
+            (r#"{"id":"a","scope":{"basins":{"exact":"No"}}}"#, "basin name"),
+            (r#"{"id":"a","scope":{"basins":{"suffix":"a"}}}"#, "unknown variant"),
+        ] {
+            let error = parse_issue_access_token(body.as_bytes()).expect_err(body);
+            assert_eq!(error.code(), Some(Code::BadJson), "{body}");
+            assert!(error.body_json().contains(text), "{} should say {text}", error.body_json());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_never_panics(body in prop::collection::vec(any::<u8>(), 0..100), time in "[0-9TZ:+. -]{0,30}") {
+            let _ = parse_issue_access_token(&body);
+            let body = format!(r#"{{"id":"a","scope":{{}},"expires_at":"{time}"}}"#);
+            let _ = parse_issue_access_token(body.as_bytes());
+        }
+    }
+}
