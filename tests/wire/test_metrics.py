@@ -76,7 +76,7 @@ def test_what_was_done_is_what_was_metered(server):
     assert totals(metric_set(account, path, "append-ops")) == {**zero, "native": 3}
     assert totals(metric_set(account, path, "basin-ops")) == {"create-stream": 1, "append": 3, "read": 3}
     operations = totals(metric_set(account, "/metrics", "account-ops"))
-    assert operations["create-basin"] == 1 and operations["basin-metrics"] >= 4
+    assert operations["create-basin"] == 1 and operations["basin-metrics"] >= 1
     assert metric_set(account, "/metrics", "active-basins") == [
         {"label": {"name": "active_basins", "values": [basin.name]}}
     ]
