@@ -33,6 +33,11 @@ pub(crate) fn check_header(headers: &HeaderMap) -> Result<(), ApiError> {
     }
 }
 
+/// Whether a key came along, or what is called one.
+pub(crate) fn has_key(headers: &HeaderMap) -> bool {
+    headers.contains_key(HEADER)
+}
+
 /// What a request needs for a stream with this cipher; nothing for one without, whatever the header says.
 ///
 /// # Errors

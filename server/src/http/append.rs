@@ -144,7 +144,7 @@ fn creates(basin: &BasinInfo, access: &Access) -> bool {
 ///
 /// # Errors
 /// As the spec says.
-async fn append_sealed(
+pub(crate) async fn append_sealed(
     front: &Front,
     headers: &HeaderMap,
     (shard, target): (ShardId, Target),
@@ -152,15 +152,16 @@ async fn append_sealed(
     create: Option<StreamSpec>,
 ) -> Result<Appended, ApiError> {
     let AppendConditions { match_seq_num, fencing_token } = conditions;
-    // A stream that this request would create with a cipher needs an incarnation before anything can be sealed for it.
+    // Whoever sends a key, or creates a stream with a cipher, asks first: its records leave the front sealed only.
+    let asks_first = encryption::has_key(headers) || create.as_ref().is_some_and(|spec| spec.cipher.is_some());
     let mut found = None;
-    if create.as_ref().is_some_and(|spec| spec.cipher.is_some()) {
-        let op = Op::OpenSession { target: target.clone(), create: create.clone() };
-        let reply = front.store.ask(shard, op).await?;
-        let Reply::Opened(stream, cipher) = reply else { unexpected("the opening of a session", &reply) };
-        found = Some((stream, cipher));
-    }
     for _ in 0..CIPHER_TRIES_MAX {
+        if found.is_none() && asks_first {
+            let op = Op::OpenSession { target: target.clone(), create: create.clone() };
+            let reply = front.store.ask(shard, op).await?;
+            let Reply::Opened(stream, cipher) = reply else { unexpected("the opening of a session", &reply) };
+            found = Some((stream, cipher));
+        }
         let (incarnation, cipher) = found.map_or((None, None), |(stream, cipher)| (Some(stream), cipher));
         let sealed = match incarnation {
             Some(stream) => encryption::sealer(headers, cipher, &target, stream)?.map(|sealer| sealer.seal(&batch)),
