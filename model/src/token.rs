@@ -278,6 +278,8 @@ pub struct AccessToken {
     pub secret: SecretHash,
     /// From then on it is no token any more, in milliseconds since the Unix epoch.
     pub expires_at_ms: Option<u64>,
+    /// Nanoseconds of that time below a millisecond: shown as they were given, and otherwise of no use.
+    pub expires_sub_ns: u32,
     /// Stream names get the prefix of the scope on the way in, and lose it on the way out. Invariant: `scope.streams` is a
     /// prefix then.
     pub auto_prefix_streams: bool,

@@ -74,7 +74,7 @@ async fn serve(seed: Seed, settings: &Settings) -> std::io::Result<()> {
     let front = Rc::new(Front {
         store: Store::new(port),
         router,
-        open_metrics: settings.open_metrics || !gate.is_required() || settings.listen.ip().is_loopback(),
+        open_metrics: settings.opens_metrics(),
         gate,
         meters: FrontMeters::new(totals),
         asker,

@@ -232,6 +232,12 @@ impl Settings {
         }
     }
 
+    /// Whether `/metrics` is served without an access token.
+    #[must_use]
+    pub(crate) fn opens_metrics(&self) -> bool {
+        self.open_metrics || !self.requires_tokens() || self.listen.ip().is_loopback()
+    }
+
     /// Refuses what would be unsafe.
     ///
     /// # Errors

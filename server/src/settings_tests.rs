@@ -89,6 +89,14 @@ fn tokens_are_required_as_address_and_choice_say() {
     ] {
         assert_eq!(load(args).expect("valid").settings.requires_tokens(), expected, "{args:?}");
     }
+    for (args, expected) in [
+        (&["--auth", "required"][..], true),
+        (&["--listen", "0.0.0.0:80", "--insecure"], true),
+        (&["--listen", "0.0.0.0:80", "--insecure", "--auth", "required"], false),
+        (&["--listen", "0.0.0.0:80", "--insecure", "--auth", "required", "--open-metrics"], true),
+    ] {
+        assert_eq!(load(args).expect("valid").settings.opens_metrics(), expected, "{args:?}");
+    }
     let both = load(&["--auth", "off", "--root-token", "a-root-token-of-the-tests"]).expect("valid").settings;
     assert!(both.check().expect_err("contradiction").contains("auth"));
 }

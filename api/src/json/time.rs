@@ -11,9 +11,15 @@ pub(crate) fn rfc3339(unix_ms: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{fraction:03}Z")
 }
 
-/// A time as RFC 3339 writes it, in milliseconds since the Unix epoch; finer fractions are cut. `None` when it is none, or
-/// lies before 1970.
-pub(crate) fn parse_rfc3339(text: &str) -> Option<u64> {
+/// [`rfc3339`] with nanoseconds behind the milliseconds, if there are any.
+pub(crate) fn rfc3339_ns(unix_ms: u64, sub_ns: u32) -> String {
+    let text = rfc3339(unix_ms);
+    if sub_ns == 0 { text } else { format!("{}{sub_ns:06}Z", text.trim_end_matches('Z')) }
+}
+
+/// A time as RFC 3339 writes it: milliseconds since the Unix epoch, and nanoseconds below them; finer fractions are cut.
+/// `None` when it is none, or lies before 1970.
+pub(crate) fn parse_rfc3339(text: &str) -> Option<(u64, u32)> {
     let number = |range: std::ops::Range<usize>| -> Option<u64> {
         let digits = text.get(range)?;
         digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok())?
@@ -35,10 +41,11 @@ pub(crate) fn parse_rfc3339(text: &str) -> Option<u64> {
     }
     let rest = text.get(19..)?;
     let digits = rest.strip_prefix('.').map_or(0, |rest| rest.bytes().take_while(u8::is_ascii_digit).count());
-    let (fraction_ms, zone) = match digits {
+    let (fraction_ns, zone) = match digits {
         0 => (0, rest),
-        digits => (format!("{:0<3}", &rest[1..=digits])[..3].parse::<u64>().ok()?, &rest[1 + digits..]),
+        digits => (format!("{:0<9}", &rest[1..=digits])[..9].parse::<u32>().ok()?, &rest[1 + digits..]),
     };
+    let (fraction_ms, sub_ns) = (u64::from(fraction_ns / 1_000_000), fraction_ns % 1_000_000);
     let offset_minutes = match zone.as_bytes() {
         b"Z" | b"z" => 0,
         [sign @ (b'+' | b'-'), _, _, b':', _, _] => {
@@ -53,7 +60,7 @@ pub(crate) fn parse_rfc3339(text: &str) -> Option<u64> {
         _ => return None,
     };
     let local_ms = days * DAY_MS + hour * 3_600_000 + minute * 60_000 + second * 1000 + fraction_ms;
-    u64::try_from(i64::try_from(local_ms).ok()? - offset_minutes * 60_000).ok()
+    Some((u64::try_from(i64::try_from(local_ms).ok()? - offset_minutes * 60_000).ok()?, sub_ns))
 }
 
 /// The day's number after 1970-01-01, the reverse of [`civil_from_days`] for days that exist.
@@ -111,7 +118,7 @@ mod tests {
     fn times_read_back_and_nothing_else_does() {
         for days in (0..2_900_000).step_by(97) {
             let unix_ms = days * DAY_MS + 86_399_999;
-            assert_eq!(parse_rfc3339(&rfc3339(unix_ms)), Some(unix_ms.min(LAST_MS)));
+            assert_eq!(parse_rfc3339(&rfc3339(unix_ms)), Some((unix_ms.min(LAST_MS), 0)));
         }
         for (text, expected) in [
             ("2030-01-31T12:00:00Z", Some(1_896_091_200_000)),
@@ -132,8 +139,16 @@ mod tests {
             ("2030-01-31T12:00:00Zx", None),
             ("", None),
         ] {
-            assert_eq!(parse_rfc3339(text), expected, "{text}");
+            assert_eq!(parse_rfc3339(text).map(|(ms, _)| ms), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn nanoseconds_are_shown_as_they_were_given() {
+        let text = "2030-01-31T12:00:00.123456789Z";
+        assert_eq!(parse_rfc3339(text), Some((1_896_091_200_123, 456_789)));
+        assert_eq!(rfc3339_ns(1_896_091_200_123, 456_789), text);
+        assert_eq!(rfc3339_ns(1_896_091_200_123, 0), "2030-01-31T12:00:00.123Z");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::bad_json;
 use super::text::Json;
-use super::time::{parse_rfc3339, rfc3339};
+use super::time::{parse_rfc3339, rfc3339_ns};
 use crate::status::{ApiError, Code};
 
 /// POST `/access-tokens`.
@@ -18,6 +18,8 @@ pub struct IssueAccessToken {
     pub id: TokenId,
     /// In milliseconds since the Unix epoch; as long as its issuer when absent.
     pub expires_at_ms: Option<u64>,
+    /// Nanoseconds below those milliseconds.
+    pub expires_sub_ns: u32,
     /// Whether stream names get the prefix of the scope.
     pub auto_prefix_streams: bool,
     /// What it may do. Not yet compared with what its issuer may.
@@ -32,7 +34,7 @@ pub fn parse_issue_access_token(body: &[u8]) -> Result<IssueAccessToken, ApiErro
     let request: IssueJson = serde_json::from_slice(body).map_err(bad_json)?;
     let bad = |why: String| ApiError::new(Code::BadJson, why);
     let bad_name = |error: InvalidName| ApiError::new(Code::BadJson, error.0);
-    let expires_at_ms = match request.expires_at {
+    let expires_at = match request.expires_at {
         None => None,
         Some(text) => Some(parse_rfc3339(&text).ok_or_else(|| {
             bad("expires_at must be a time as RFC 3339 writes it, such as 2030-01-31T12:00:00Z".to_owned())
@@ -51,7 +53,8 @@ pub fn parse_issue_access_token(body: &[u8]) -> Result<IssueAccessToken, ApiErro
     let set = |json: Option<SetJson>| json.map(ResourceSet::from);
     Ok(IssueAccessToken {
         id: TokenId::try_from(request.id.as_str()).map_err(bad_name)?,
-        expires_at_ms,
+        expires_at_ms: expires_at.map(|(ms, _)| ms),
+        expires_sub_ns: expires_at.map_or(0, |(_, sub_ns)| sub_ns),
         auto_prefix_streams: request.auto_prefix_streams.unwrap_or(false),
         scope: Scope {
             basins: set(request.scope.basins).map(ResourceSet::of_basins).transpose().map_err(bad_name)?,
@@ -141,7 +144,8 @@ pub fn access_token_list(tokens: &[Arc<AccessToken>], has_more: bool) -> String 
 
 fn put_token(json: &mut Json, token: &AccessToken) {
     json.raw(r#"{"id":"#).string(token.id.as_str());
-    json.raw(r#","expires_at":"#).optional(token.expires_at_ms.map(rfc3339).as_deref());
+    json.raw(r#","expires_at":"#)
+        .optional(token.expires_at_ms.map(|ms| rfc3339_ns(ms, token.expires_sub_ns)).as_deref());
     json.raw(r#","auto_prefix_streams":"#).boolean(token.auto_prefix_streams);
     json.raw(r#","scope":{"#);
     let Scope { basins, streams, access_tokens, op_groups, ops } = &token.scope;
@@ -190,6 +194,7 @@ mod tests {
             expires_at_ms: issue.expires_at_ms,
             auto_prefix_streams: issue.auto_prefix_streams,
             scope: issue.scope,
+            expires_sub_ns: 0,
             created_at_ms: 0,
         };
         let shown = concat!(

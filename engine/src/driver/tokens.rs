@@ -114,8 +114,15 @@ mod tests {
     fn put(directory: &TokenDirectory, id: &str, secret: u8) {
         let (id, secret) = (TokenId::try_from(id).unwrap(), SecretHash([secret; 32]));
         let scope = Scope::all();
-        let token =
-            AccessToken { id, secret, expires_at_ms: None, auto_prefix_streams: false, scope, created_at_ms: 1 };
+        let token = AccessToken {
+            id,
+            secret,
+            expires_at_ms: None,
+            auto_prefix_streams: false,
+            scope,
+            expires_sub_ns: 0,
+            created_at_ms: 1,
+        };
         directory.apply(TokenChange::Put(Arc::new(token)));
     }
 

@@ -102,7 +102,15 @@ mod tests {
         let id = TokenId::try_from(id).expect("valid");
         let secret = SecretHash([7; 32]);
         let scope = Scope::all();
-        Arc::new(AccessToken { id, secret, expires_at_ms, auto_prefix_streams: false, scope, created_at_ms: 1 })
+        Arc::new(AccessToken {
+            id,
+            secret,
+            expires_at_ms,
+            auto_prefix_streams: false,
+            scope,
+            expires_sub_ns: 0,
+            created_at_ms: 1,
+        })
     }
 
     fn ids(tokens: &Tokens) -> Vec<&str> {

@@ -12,7 +12,15 @@ fn id(text: &str) -> TokenId {
 
 fn token(text: &str, expires_at_ms: Option<u64>) -> Arc<AccessToken> {
     let (id, secret, scope) = (id(text), SecretHash([9; 32]), Scope::all());
-    Arc::new(AccessToken { id, secret, expires_at_ms, auto_prefix_streams: false, scope, created_at_ms: 5 })
+    Arc::new(AccessToken {
+        id,
+        secret,
+        expires_at_ms,
+        auto_prefix_streams: false,
+        scope,
+        expires_sub_ns: 0,
+        created_at_ms: 5,
+    })
 }
 
 fn ids(rig: &Rig) -> Vec<&str> {

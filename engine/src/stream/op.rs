@@ -375,6 +375,7 @@ mod tests {
             expires_at_ms: Some(1),
             auto_prefix_streams: true,
             scope: Scope { basins: prefix(48), streams: prefix(512), access_tokens: prefix(96), ..Scope::default() },
+            expires_sub_ns: 7,
             created_at_ms: 2,
         }
     }

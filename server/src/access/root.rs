@@ -22,6 +22,7 @@ pub(crate) fn root_token(secret: SecretHash, created_at_ms: u64) -> AccessToken 
         expires_at_ms: None,
         auto_prefix_streams: false,
         scope: Scope::all(),
+        expires_sub_ns: 0,
         created_at_ms,
     }
 }

@@ -58,6 +58,8 @@ impl Request<'_> {
             id: wanted.id,
             secret: secret.hash(),
             expires_at_ms,
+            // Absent in the request means that the issuer's milliseconds are enough.
+            expires_sub_ns: wanted.expires_sub_ns,
             auto_prefix_streams: wanted.auto_prefix_streams,
             scope: wanted.scope,
             created_at_ms: now_ms,

@@ -33,6 +33,7 @@ impl World {
             expires_at_ms,
             auto_prefix_streams: false,
             scope: Scope::all(),
+            expires_sub_ns: 0,
             created_at_ms: now.wall_ms,
         };
         self.ask(client, Op::IssueToken(Arc::new(token)), None, Asked::IssueToken(secret));
