@@ -193,7 +193,8 @@ impl Shard {
                     let mut walk = Walk::new(bytes, read.piece.0, read.piece.1, true, whose);
                     let mut collector = collector_of(&read, stream);
                     let ended = gather(&mut walk, &mut collector);
-                    self.conclude(&mut read, stream, collector, ended)
+                    let from = read.piece.1;
+                    self.conclude(&mut read, stream, collector, (from, ended))
                 }
                 None => self.look_up(&mut read, stream),
             };
@@ -253,7 +254,7 @@ impl Shard {
                 break;
             }
         }
-        self.conclude(read, stream, collector, ended)
+        self.conclude(read, stream, collector, (from, ended))
     }
 
     /// The piece of the log that serves a read best: whole spans of entries, as far as they lie close together.
@@ -276,8 +277,14 @@ impl Shard {
         Piece { base, from, bytes: u32::try_from(bytes).expect("a piece is a few MiB") }
     }
 
-    /// Decides what the gathered records mean.
-    fn conclude(&self, read: &mut PendingRead, stream: &Stream, collector: Collector, ended: Ended) -> Progress {
+    /// Decides what the gathered records mean, which were looked for from a place on.
+    fn conclude(
+        &self,
+        read: &mut PendingRead,
+        stream: &Stream,
+        collector: Collector,
+        (from, ended): (Lsn, Ended),
+    ) -> Progress {
         let collected = collector.finish();
         let has_answer = collected.done || !collected.batches.is_empty();
         let at_tail_now = collected.next_seq_num >= stream.tail.seq_num;
@@ -298,8 +305,14 @@ impl Shard {
         read.seek = read.seek.filter(|_| collected.seeking);
         read.at_least = 0;
         match ended {
-            Ended::CutOff(lsn, bytes) => (read.piece.1, read.at_least) = (lsn, bytes),
-            Ended::Here(lsn) => read.piece.1 = lsn,
+            // A frame lies within a segment, and a longer piece holds it: the next look gets further.
+            Ended::CutOff(lsn, bytes) if lsn.plus(bytes as u64) <= self.geometry.end(self.geometry.segment(lsn)) => {
+                (read.piece.1, read.at_least) = (lsn, bytes);
+            }
+            Ended::CutOff(lsn, _) => return self.damaged(read, stream, lsn),
+            Ended::Here(lsn) if lsn > from => read.piece.1 = lsn,
+            // Neither a frame nor an extent begins where the index says that one does: another look would see the same.
+            Ended::Here(lsn) => return self.damaged(read, stream, lsn),
             Ended::Damaged(lsn) => return self.damaged(read, stream, lsn),
             Ended::Full => unreachable!("a collector is full only of an answer"),
         }

@@ -488,6 +488,42 @@ fn run(acts: &[Act]) -> (Rig, BTreeMap<String, BTreeMap<u64, Vec<u8>>>) {
     (rig, acked)
 }
 
+/// Before the checkpoint nothing is looked at when a shard comes up, so damage shows when it is read.
+#[test]
+fn a_damaged_extent_header_ends_the_read_and_not_the_shard() {
+    let mut rig = Rig::new();
+    let body = vec![b'x'; 60 << 10];
+    let mut extents = Vec::new();
+    while rig.disk.checkpoint.is_none() {
+        extents.push(rig.shard.geometry.offset(rig.shard.writer.end()) as usize);
+        rig.append("s", &[&body]);
+        rig.settle();
+    }
+    for _ in 0..3 {
+        rig.append("s", &[b"later"]);
+        rig.settle();
+    }
+    rig.pass(50);
+    let segment = rig.shard.space.current().expect("written");
+    let mut damaged_count = 0;
+    for extent in extents {
+        let mut disk = rig.disk.clone();
+        disk.segments.get_mut(&segment).expect("exists")[extent + 1] ^= 1;
+        let Ok((mut rig, _)) = Rig::recover(disk) else { continue };
+        let mut next = 0;
+        let is_damaged = loop {
+            match rig.read("s", ReadStart::SeqNum(next)) {
+                Reply::Read(reply) if reply.next_seq_num == reply.tail.seq_num => break false,
+                Reply::Read(reply) => next = reply.next_seq_num,
+                Reply::Failed(Failure::Corrupt(_)) => break true,
+                other => panic!("{other:?}"),
+            }
+        };
+        damaged_count += usize::from(is_damaged);
+    }
+    assert!(damaged_count > 3, "{damaged_count}");
+}
+
 /// A crash: of every write in flight any subset of its 512-byte sectors is there.
 fn crash(rig: &Rig, keep: &[bool]) -> Disk {
     let mut disk = rig.disk.clone();
