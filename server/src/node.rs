@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use engine::driver::{Driver, Node, NodeConfig, StartError};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::access::ready::Ready;
@@ -87,6 +87,11 @@ pub(crate) fn serve(loaded: &Loaded) -> ExitCode {
         Ok(keeper) => keeper,
         Err(error) => return refuse(EXIT_SYSTEM, &format!("cannot start the meters' thread: {error}")),
     };
+    // Before anybody is answered: who sees the server up may stop it.
+    let signals = match Signals::listen() {
+        Ok(signals) => signals,
+        Err(error) => return refuse(EXIT_SYSTEM, &format!("cannot wait for signals: {error}")),
+    };
     let root = settings.root_token.get().map(root::of_settings);
     let gate = Gate::new(node.tokens(), settings.requires_tokens(), root);
     let (ready, prepared) = Ready::of_fronts(listeners.len());
@@ -101,7 +106,7 @@ pub(crate) fn serve(loaded: &Loaded) -> ExitCode {
         Err(_) => return refuse(EXIT_SYSTEM, "front 0 ended before it was ready"),
     };
     print_banner(settings, &node, address, &doors, new_root.as_ref());
-    let clean = match wait_for_signal() {
+    let clean = match signals.wait() {
         Ok(()) => drain(&node, phase, fronts),
         Err(error) => {
             return refuse(EXIT_SYSTEM, &format!("cannot wait for signals: {error}"));
@@ -270,27 +275,41 @@ fn print_banner(
     }
 }
 
-fn wait_for_signal() -> std::io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let name = runtime.block_on(async {
-        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        Ok::<_, std::io::Error>(tokio::select! {
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
-        })
-    })?;
-    tracing::info!("{name}: draining; a second one stops at once");
-    std::thread::Builder::new().name("second-signal".to_owned()).spawn(move || {
-        let again = runtime.block_on(async {
-            let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-            tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
-            Ok::<_, std::io::Error>(())
+/// The signals that end the process.
+struct Signals {
+    runtime: tokio::runtime::Runtime,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    /// From now on they are kept until somebody waits; before, they end the process without a drain.
+    fn listen() -> std::io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let entered = runtime.enter();
+        let (terminate, interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        drop(entered);
+        Ok(Self { runtime, terminate, interrupt })
+    }
+
+    /// Returns at the first; from then on another one ends the process at once.
+    fn wait(self) -> std::io::Result<()> {
+        let Self { runtime, mut terminate, mut interrupt } = self;
+        let name = runtime.block_on(async {
+            tokio::select! {
+                _ = terminate.recv() => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
+            }
         });
-        if again.is_ok() {
+        tracing::info!("{name}: draining; a second one stops at once");
+        std::thread::Builder::new().name("second-signal".to_owned()).spawn(move || {
+            runtime.block_on(async {
+                tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+            });
             std::process::exit(1);
-        }
-    })?;
-    Ok(())
+        })?;
+        Ok(())
+    }
 }
 
 /// Lets sessions leave, ends those that stay, then waits until all that was accepted is durable.
