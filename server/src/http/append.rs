@@ -13,7 +13,7 @@ use model::{Batch, Failure, Operation, Rejected, ShardId, StreamConfig, StreamNa
 
 use super::answer::{self, Answer, header};
 use super::append_session::AppendSession;
-use super::limits::{self, BodyLimit, JSON_BYTES_MAX, PROTO_BYTES_MAX, read_body};
+use super::limits::{self, BodyLimit, JSON_BYTES_MAX, PROTO_BYTES_MAX, WholeBody, read_body};
 use super::payload::Kind;
 use super::watch::Connection;
 use super::{Front, route};
@@ -54,14 +54,11 @@ pub(crate) async fn append(
             return Err(error);
         }
     };
-    let encoding = negotiate::content_encoding(header(headers, http::header::CONTENT_ENCODING));
     let limit = match input {
         Wire::Json => BodyLimit { bytes_max: JSON_BYTES_MAX, code: Code::BadJson },
         Wire::Proto => BodyLimit { bytes_max: PROTO_BYTES_MAX, code: Code::BadProto },
     };
-    // The body is read before anything is refused, so that the connection stays usable.
-    let body = read_body(&front.budgets.bodies, connection, body, encoding.clone().unwrap_or_default(), limit).await?;
-    encoding?;
+    let body = whole_body(front, connection, headers, body, limit).await?;
     let stream = stream?;
     let opening = Opening::of(headers, access)?;
     let input = match input {
@@ -89,14 +86,26 @@ pub(crate) async fn first_form(
     access: &Access,
 ) -> Result<Answer, ApiError> {
     let headers = &parts.headers;
-    let encoding = negotiate::content_encoding(header(headers, http::header::CONTENT_ENCODING));
     let limit = BodyLimit { bytes_max: JSON_BYTES_MAX, code: Code::BadJson };
-    let body = read_body(&front.budgets.bodies, connection, body, encoding.clone().unwrap_or_default(), limit).await?;
-    encoding?;
+    let body = whole_body(front, connection, headers, body, limit).await?;
     let (stream, opening) = (stream?, Opening::of(headers, access)?);
     let input = json::first_form_input(&body.bytes)?;
     let appended = append_batch(front, connection, &stream, &opening, input).await?;
     Ok(answer::json(StatusCode::OK, json::first_form_ack(&ack(&appended))))
+}
+
+/// Reads the body before anything is refused, so that the connection stays usable.
+async fn whole_body(
+    front: &Front,
+    connection: &Rc<Connection>,
+    headers: &HeaderMap,
+    body: Incoming,
+    limit: BodyLimit,
+) -> Result<WholeBody, ApiError> {
+    let encoding = negotiate::content_encoding(header(headers, http::header::CONTENT_ENCODING));
+    let body = read_body(&front.budgets.bodies, connection, body, encoding.clone().unwrap_or_default(), limit).await?;
+    encoding?;
+    Ok(body)
 }
 
 /// What is known of an append beside its records.
@@ -153,10 +162,20 @@ pub(crate) async fn append_sealed(
 ) -> Result<Appended, ApiError> {
     let AppendConditions { match_seq_num, fencing_token } = conditions;
     // Whoever sends a key, or creates a stream with a cipher, asks first: its records leave the front sealed only.
-    let asks_first = encryption::has_key(headers) || create.as_ref().is_some_and(|spec| spec.cipher.is_some());
+    if !encryption::has_key(headers) && create.as_ref().is_none_or(|spec| spec.cipher.is_none()) {
+        // Without a key there is one try: it needs no copy of the batch.
+        let append = Append { target: target.clone(), batch, match_seq_num, fencing_token, create, session: None };
+        let reply = front.store.ask(shard, Op::Append(append)).await?;
+        if let Reply::OtherCipher(stream, cipher) = reply {
+            encryption::sealer(headers, cipher, &target, stream)?;
+            unreachable!("a clear batch is given back by a stream with a cipher only, and there is no key");
+        }
+        let Reply::Appended(appended) = reply else { unexpected("an append", &reply) };
+        return Ok(appended);
+    }
     let mut found = None;
     for _ in 0..CIPHER_TRIES_MAX {
-        if found.is_none() && asks_first {
+        if found.is_none() {
             let op = Op::OpenSession { target: target.clone(), create: create.clone() };
             let reply = front.store.ask(shard, op).await?;
             let Reply::Opened(stream, cipher) = reply else { unexpected("the opening of a session", &reply) };
