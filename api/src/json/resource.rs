@@ -71,7 +71,8 @@ pub const fn cipher_name(cipher: Cipher) -> &'static str {
     }
 }
 
-fn list<T>(key: &str, items: &[T], put: impl Fn(&mut Json, &T), has_more: bool) -> String {
+/// A page of a listing.
+pub(super) fn list<T>(key: &str, items: &[T], put: impl Fn(&mut Json, &T), has_more: bool) -> String {
     let mut json = Json::new();
     json.raw("{").string(key).raw(":[");
     let mut separator = "";

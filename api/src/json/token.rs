@@ -7,6 +7,7 @@ use model::{AccessToken, InvalidName, Scope, TokenId};
 use serde::Deserialize;
 
 use super::bad_json;
+use super::resource::list;
 use super::text::Json;
 use super::time::{parse_rfc3339, rfc3339_ns};
 use crate::status::{ApiError, Code};
@@ -130,16 +131,7 @@ pub fn issued_access_token(secret: &str) -> String {
 /// `{"access_tokens":[…],"has_more":…}`
 #[must_use]
 pub fn access_token_list(tokens: &[Arc<AccessToken>], has_more: bool) -> String {
-    let mut json = Json::new();
-    json.raw(r#"{"access_tokens":["#);
-    let mut separator = "";
-    for token in tokens {
-        json.raw(separator);
-        put_token(&mut json, token);
-        separator = ",";
-    }
-    json.raw(r#"],"has_more":"#).boolean(has_more).raw("}");
-    json.into_string()
+    list("access_tokens", tokens, |json, token| put_token(json, token), has_more)
 }
 
 fn put_token(json: &mut Json, token: &AccessToken) {
