@@ -14,7 +14,6 @@ pub(crate) mod secret;
 
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use api::{ApiError, Code};
 use engine::driver::TokenDirectory;
@@ -23,6 +22,8 @@ use http::header::AUTHORIZATION;
 use model::token::{On, Operation};
 use model::{AccessToken, Batch, Command, InvalidName, SecretHash, StreamName};
 use subtle::ConstantTimeEq as _;
+
+use crate::clock::now_ms;
 
 /// What a front lets in. Clones are the same.
 #[derive(Clone)]
@@ -233,12 +234,6 @@ fn checked(access: Access) -> Result<Access, ApiError> {
         }
         Access::Open | Access::Token(_) => Ok(access),
     }
-}
-
-/// Milliseconds since the Unix epoch.
-pub(crate) fn now_ms() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn bearer(header: &[u8]) -> Option<&[u8]> {

@@ -11,8 +11,9 @@ use tokio::net::TcpListener;
 use tokio::runtime::LocalOptions;
 use tokio::sync::watch;
 
+use crate::access::Gate;
 use crate::access::ready::Ready;
-use crate::access::{Gate, now_ms};
+use crate::clock::now_ms;
 use crate::host;
 use crate::http::limits::Budgets;
 use crate::http::session::Sessions;

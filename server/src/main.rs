@@ -2,6 +2,7 @@
 //! data directory.
 
 mod access;
+mod clock;
 mod encryption;
 mod front;
 mod host;

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use engine::event::Op;
 use model::{AccessToken, BasinId, NamePrefix, Scope, SecretHash, TokenId};
 
+use super::Gate;
 use super::secret::{self, Secret};
-use super::{Gate, now_ms};
+use crate::clock::now_ms;
 use crate::router::METADATA_SHARD;
 use crate::store::Store;
 

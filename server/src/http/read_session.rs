@@ -5,7 +5,6 @@
 
 use std::rc::Rc;
 use std::task::{Context, Poll};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use api::compression::Compressor;
 use api::s2s::{self, Flags};
@@ -20,6 +19,7 @@ use super::cursor::{Cursor, Step};
 use super::pieces::Pieces;
 use super::session::Place;
 use super::{Front, Phase};
+use crate::clock::now_ms;
 use crate::encryption::Sealer;
 use crate::meters::Meter;
 
@@ -192,9 +192,7 @@ impl ReadSession {
                 self.pieces.copy(&payload);
             }
             Wire::Sse(..) => {
-                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-                let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
-                self.pieces.copy(sse::ping(now_ms, tail).as_bytes());
+                self.pieces.copy(sse::ping(now_ms(), tail).as_bytes());
             }
         }
     }

@@ -12,9 +12,10 @@ use model::{AccessToken, Rejected, TokenId};
 use super::answer::{self, Answer};
 use super::control::Request;
 use super::route::decode_segment;
+use crate::access::Access;
 use crate::access::root::ROOT_ID;
 use crate::access::secret::Secret;
-use crate::access::{Access, now_ms};
+use crate::clock::now_ms;
 use crate::router::METADATA_SHARD;
 
 impl Request<'_> {

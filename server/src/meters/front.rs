@@ -3,13 +3,13 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use engine::event::Appended;
 use model::{BasinId, BasinName, StreamId};
 
 use super::keeper::Totals;
 use super::meter::{METERS_COUNT, Meter, Scope};
+use crate::clock::now_ms;
 
 /// The meters of a front. Only its thread has them.
 pub(crate) struct FrontMeters {
@@ -118,8 +118,7 @@ impl CountedMinutes {
 /// Minutes since the Unix epoch, by the wall clock.
 #[must_use]
 pub(crate) fn minute_now() -> u32 {
-    let secs = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    u32::try_from(secs / 60).unwrap_or(u32::MAX)
+    u32::try_from(now_ms() / 60_000).unwrap_or(u32::MAX)
 }
 
 /// A front hands over this often at least, in seconds, so that answers are not much older.
