@@ -1,4 +1,4 @@
-"""Basins and streams: names, create, ensure, reconfigure, delete, list, auto-create, and what is not implemented."""
+"""Basins and streams: names, create, ensure, reconfigure, delete, list, auto-create."""
 
 import time
 import urllib.parse
