@@ -160,6 +160,8 @@ pub enum Op {
         /// At most this many.
         limit: usize,
     },
+    /// What is stored on this shard; answered by [`Reply::Stored`].
+    MeterStorage(StorageOf),
     /// Answered by [`Reply::Basin`]. Basin requests go to shard 0.
     CreateBasin {
         /// Its name.
@@ -192,6 +194,17 @@ pub enum Op {
     IssueToken(Arc<AccessToken>),
     /// Answered by [`Reply::Done`] once the revocation is durable and in force.
     RevokeToken(TokenId),
+}
+
+/// Whose storage is asked for.
+#[derive(Debug, Clone)]
+pub enum StorageOf {
+    /// All basins that have some.
+    Basins,
+    /// One basin.
+    Basin(BasinId),
+    /// One stream; it must be there.
+    Stream(Target),
 }
 
 /// What is asked of a stream's lease.
@@ -422,6 +435,9 @@ pub enum Reply {
     StreamConfig(Arc<ResolvedStreamConfig>),
     /// One shard's part of a page; true when this shard has more.
     Streams(Vec<StreamInfo>, bool),
+    /// Metered bytes that are stored, by basin, in order. They are of records that can be read, and of those trimmed from a
+    /// part of the log that others keep: 256 KiB of it or less, more when memory for the index gets short.
+    Stored(Vec<(BasinId, u64)>),
     /// The basin.
     Basin(BasinInfo, Provision),
     /// Who holds the lease, if anybody does.

@@ -104,6 +104,7 @@ mutations! {
     TrimNotInCheckpoint, "trim-not-in-checkpoint", "shard/checkpoint.rs", "A checkpoint loses trims";
     FenceNotInCheckpoint, "fence-not-in-checkpoint", "shard/checkpoint.rs", "A checkpoint loses fences";
     AgeNotInCheckpoint, "age-not-in-checkpoint", "shard/checkpoint.rs", "A checkpoint loses when a stream was last written";
+    StorageNotInCheckpoint, "storage-not-in-checkpoint", "shard/checkpoint.rs", "A checkpoint loses how much is stored";
     DeletionNotInCheckpoint, "deletion-not-in-checkpoint", "shard/checkpoint.rs", "A checkpoint loses deletions";
     GenerationNotInCheckpoint, "generation-not-in-checkpoint", "shard/checkpoint.rs", "A checkpoint loses which incarnations were given";
     RowLostBetweenPieces, "row-lost-between-pieces", "shard/checkpoint.rs", "A checkpoint skips a row between two pieces";

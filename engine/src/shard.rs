@@ -19,6 +19,7 @@ mod read;
 mod recover;
 mod stage;
 mod state;
+mod storage;
 mod timer;
 mod tokens;
 
@@ -31,6 +32,9 @@ mod lease_tests;
 #[cfg(test)]
 #[allow(clippy::cast_possible_truncation, clippy::wildcard_enum_match_arm)]
 mod rig;
+#[cfg(test)]
+#[allow(clippy::wildcard_enum_match_arm)]
+mod storage_tests;
 #[cfg(test)]
 #[allow(clippy::cast_possible_truncation, clippy::wildcard_enum_match_arm)]
 mod tests;
@@ -275,6 +279,7 @@ impl Shard {
                 let lists = self.state.groups.iter().map(|g| g.catalog.list(basin_id, &prefix, &start_after, limit));
                 effects.reply(to, control::merge_lists(lists, limit));
             }
+            Op::MeterStorage(of) => self.meter_storage(to, of, effects),
             Op::CreateBasin { basin, config, request_key } => {
                 self.create_basin(now, to, basin, config, request_key, effects)
             }
@@ -389,6 +394,7 @@ const fn log_bytes_max(op: &Op) -> usize {
         | Op::Follow(_)
         | Op::CancelFollow(_)
         | Op::GetStreamConfig { .. }
+        | Op::MeterStorage(_)
         | Op::ListStreams { .. } => 0,
     }
 }

@@ -21,6 +21,7 @@ use crate::http::watch::Watch;
 use crate::http::{Front, Phase, listen};
 use crate::meters::FrontMeters;
 use crate::meters::keeper::{Asker, Totals};
+use crate::meters::storage;
 use crate::metrics::FrontMetrics;
 use crate::node::EXIT_FRONT;
 use crate::router::Router;
@@ -72,6 +73,7 @@ async fn serve(seed: Seed, settings: &Settings) -> std::io::Result<()> {
         vital("shard", host::run(running));
     }
     let listener = TcpListener::from_std(listener)?;
+    let (is_first, stored) = (ready.is_first(), Arc::clone(&totals));
     let front = Rc::new(Front {
         store: Store::new(port),
         router,
@@ -108,6 +110,10 @@ async fn serve(seed: Seed, settings: &Settings) -> std::io::Result<()> {
     watch_tokens(&front);
     if !ready.pass(&front.store, &front.gate).await {
         return Ok(());
+    }
+    if is_first {
+        let (store, router) = (front.store.clone(), front.router.clone());
+        vital("storage meter", storage::record_hours(store, router, stored));
     }
     vital("accept", listen::accept(Rc::clone(&front), listener, tls, settings.connections_max));
     while phase.changed().await.is_ok() {

@@ -96,6 +96,7 @@ impl Clerk {
             | Op::EnsureBasin { .. }
             | Op::ReconfigureBasin { .. }
             | Op::IssueToken(_)
+            | Op::MeterStorage(_)
             | Op::RevokeToken(_) => panic!("not asked in these tests"),
         }
     }

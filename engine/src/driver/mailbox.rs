@@ -227,6 +227,7 @@ impl FrontPort {
             | Op::GetStreamConfig { .. }
             | Op::DeleteStream { .. }
             | Op::ListStreams { .. }
+            | Op::MeterStorage(_)
             | Op::CreateBasin { .. }
             | Op::EnsureBasin { .. }
             | Op::ReconfigureBasin { .. }

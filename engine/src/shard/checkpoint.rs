@@ -8,7 +8,7 @@
 //! file   magic "MRCKPT01", piece*          piece  kind u8 | payload_bytes u32 | payload_crc u32 | payload
 //! 1 head  directory_id u128, shard u16, segment_bytes u64, replay: end u64, prev_lsn u64, prev_header_crc u32, epoch u32
 //! 2 group group u32, applied_index u64, applied_term u64, term u64, vote u64, commit u64, generation u32, dropped basins
-//! 3 rows  group u32, applied_index u64, count u32, streams
+//! 7 rows  group u32, applied_index u64, count u32, streams; 3 likewise, of before entries had metered bytes
 //! 4 basins applied_index u64, last_id u64, count u32, basins
 //! 6 tokens count u32, access tokens; as current as the basins of the same head
 //! 5 end   durable_lsn u64, (group u32, applied_index u64)*
@@ -226,7 +226,8 @@ impl Shard {
 enum PieceKind {
     Head = 1,
     Group = 2,
-    Rows = 3,
+    /// 3 was rows whose entries have no metered bytes.
+    Rows = 7,
     Basins = 4,
     End = 5,
     Tokens = 6,
@@ -285,11 +286,19 @@ pub(super) fn put_row(w: &mut Writer, stream: &Stream) {
     w.u32(u32::try_from(stream.index.entries().len()).expect("an index is bounded by memory"));
     for entry in stream.index.entries() {
         w.u64(entry.first_seq_num).u64(entry.first_timestamp).u64(entry.lsn.0);
-        w.u32(entry.span_bytes).u32(entry.last_arrived_s);
+        let metered_bytes = if Mutation::StorageNotInCheckpoint.is_on() { 0 } else { entry.metered_bytes };
+        w.u32(entry.span_bytes).u32(entry.last_arrived_s).u32(metered_bytes);
     }
 }
 
-fn get_row(r: &mut Reader<'_>) -> Result<Stream, Malformed> {
+/// Whether entries of rows have metered bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Metered {
+    Known,
+    Unknown,
+}
+
+fn get_row(r: &mut Reader<'_>, metered: Metered) -> Result<Stream, Malformed> {
     let (id, basin) = (StreamId(r.u64()?), BasinId(r.u64()?));
     let name = StreamName::try_from(r.str()?).map_err(|_| Malformed)?;
     let created_ms = r.u64()?;
@@ -316,6 +325,10 @@ fn get_row(r: &mut Reader<'_>) -> Result<Stream, Malformed> {
             lsn: Lsn(r.u64()?),
             span_bytes: r.u32()?,
             last_arrived_s: r.u32()?,
+            metered_bytes: match metered {
+                Metered::Known => r.u32()?,
+                Metered::Unknown => 0,
+            },
         });
     }
     let entries = StreamIndex::try_from_entries(entries).ok_or(Malformed)?;
@@ -337,7 +350,7 @@ pub(super) fn row_there_and_back(stream: &Stream) -> Stream {
     put_row(&mut w, stream);
     let bytes = w.finish();
     let mut r = Reader::new(&bytes);
-    let read = get_row(&mut r).expect("it was just written");
+    let read = get_row(&mut r, Metered::Known).expect("it was just written");
     assert!(r.is_empty());
     read
 }
@@ -403,12 +416,13 @@ pub(crate) fn load(bytes: &[u8], expected: (u128, ShardId, u64)) -> Result<Loade
                 loaded.replay = get_log_end(&mut p).map_err(damaged)?;
             }
             2 => loaded.groups.push(get_group(&mut p).map_err(damaged)?),
-            3 => get_rows(&mut p, &mut loaded.streams).map_err(damaged)?,
+            3 => get_rows(&mut p, &mut loaded.streams, Metered::Unknown).map_err(damaged)?,
             4 => get_basins(&mut p, &mut loaded).map_err(damaged)?,
             5 => {
                 get_end(&mut p, &mut loaded).map_err(damaged)?;
                 has_ended = true;
             }
+            7 => get_rows(&mut p, &mut loaded.streams, Metered::Known).map_err(damaged)?,
             6 => get_tokens(&mut p, &mut loaded.tokens).map_err(damaged)?,
             _ => return Err("the checkpoint is of a newer version".into()),
         }
@@ -429,10 +443,10 @@ fn get_group(p: &mut Reader<'_>) -> Result<GroupRow, Malformed> {
     Ok(GroupRow { id, applied_index, applied_term, hard_state, generation, dropped, end_index: applied_index })
 }
 
-fn get_rows(p: &mut Reader<'_>, streams: &mut Vec<(GroupId, u64, Stream)>) -> Result<(), Malformed> {
+fn get_rows(p: &mut Reader<'_>, streams: &mut Vec<(GroupId, u64, Stream)>, metered: Metered) -> Result<(), Malformed> {
     let (group, applied_index) = (GroupId(p.u32()?), p.u64()?);
     for _ in 0..p.u32()? {
-        streams.push((group, applied_index, get_row(p)?));
+        streams.push((group, applied_index, get_row(p, metered)?));
     }
     Ok(())
 }

@@ -13,6 +13,7 @@ use crate::metadata::tokens::Tokens;
 use crate::metadata::{Basin, Metadata};
 use crate::mutation::Mutation;
 use crate::stream::catalog::Catalog;
+use crate::stream::index::Dropped;
 use crate::stream::op::{BatchOp, ControlOp};
 use crate::stream::state::{Life, Stream, seconds};
 
@@ -88,17 +89,21 @@ impl State {
         let mut change = Change::default();
         let catalog = &mut self.groups[group].catalog;
         let stream = catalog.get_mut(op.stream).expect("records are committed only to streams that are there");
+        let (basin, mut dropped) = (stream.basin, Dropped::default());
         let trimmed = stream.commit(op);
         if stream.index.push(op, lsn, indexing.window_bytes, indexing.geometry) {
             change.retained = Some(lsn);
         }
         if let Some(trim_point) = trimmed {
-            change.released = stream.index.trim(trim_point, stream.tail.seq_num);
+            dropped = stream.index.trim(trim_point, stream.tail.seq_num);
         }
         let deadline_s = stream.next_deadline_s();
         if deadline_s != stream.deadline_s && !Mutation::NeverExpires.is_on() {
             catalog.set_deadline(op.stream, deadline_s);
         }
+        catalog.stored.add(basin, u64::from(op.metered_bytes));
+        catalog.stored.take(basin, dropped.metered_bytes);
+        change.released = dropped.places;
         change
     }
 
@@ -172,7 +177,10 @@ impl Group {
             ControlOp::TrimStream { up_to, .. } => {
                 if let Some(stream) = self.catalog.get_mut(id) {
                     stream.trim_point = stream.trim_point.max((*up_to).min(stream.tail.seq_num));
-                    change.released = stream.index.trim(stream.trim_point, stream.tail.seq_num);
+                    let dropped = stream.index.trim(stream.trim_point, stream.tail.seq_num);
+                    let basin = stream.basin;
+                    self.catalog.stored.take(basin, dropped.metered_bytes);
+                    change.released = dropped.places;
                 }
             }
             ControlOp::PutLease { held, generation, .. } => {

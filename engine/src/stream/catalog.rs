@@ -29,6 +29,40 @@ pub struct Catalog {
     configs: BTreeSet<Arc<ResolvedStreamConfig>>,
     generation: u32,
     count: usize,
+    /// What is stored, by basin. Invariant: the sum of the streams' indices, once settled.
+    pub(crate) stored: Stored,
+}
+
+/// Metered bytes that are stored, by basin.
+#[derive(Debug, Default)]
+pub(crate) struct Stored(BTreeMap<BasinId, u64>);
+
+impl Stored {
+    /// Counts what was appended.
+    pub(crate) fn add(&mut self, basin: BasinId, metered_bytes: u64) {
+        *self.0.entry(basin).or_default() += metered_bytes;
+    }
+
+    /// Counts what is gone. During a recovery more may go than was counted: rows of the checkpoint are counted at its end.
+    pub(crate) fn take(&mut self, basin: BasinId, metered_bytes: u64) {
+        if let Some(stored) = self.0.get_mut(&basin) {
+            *stored = stored.saturating_sub(metered_bytes);
+            if *stored == 0 {
+                self.0.remove(&basin);
+            }
+        }
+    }
+
+    /// Basins that have something stored.
+    pub(crate) fn basins(&self) -> impl Iterator<Item = (BasinId, u64)> + '_ {
+        self.0.iter().map(|(basin, stored)| (*basin, *stored))
+    }
+
+    /// What a basin has stored.
+    #[must_use]
+    pub(crate) fn of(&self, basin: BasinId) -> u64 {
+        self.0.get(&basin).copied().unwrap_or(0)
+    }
 }
 
 const fn slot_of(id: StreamId) -> u32 {
@@ -71,8 +105,13 @@ impl Catalog {
         place.insert(Box::new(stream))
     }
 
-    /// Ends a recovery: finds the free places, lists deadlines, and lets both faces of every stream agree.
+    /// Ends a recovery: finds the free places, counts what is stored, lists deadlines, and lets both faces of every stream
+    /// agree.
     pub fn settle(&mut self) {
+        self.stored = Stored::default();
+        for stream in self.slots.iter().flatten() {
+            self.stored.add(stream.basin, stream.index.metered_bytes());
+        }
         self.free = (0u32..).zip(&self.slots).filter(|(_, s)| s.is_none()).map(|(slot, _)| slot).collect();
         self.free.reverse();
         let ids: Vec<StreamId> = self.slots.iter().flatten().map(|s| s.id).collect();
@@ -151,6 +190,7 @@ impl Catalog {
         }
         self.free.push(slot_of(id));
         self.count -= 1;
+        self.stored.take(stream.basin, stream.index.metered_bytes());
         Some(*stream)
     }
 

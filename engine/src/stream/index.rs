@@ -22,6 +22,8 @@ pub struct IndexEntry {
     pub span_bytes: u32,
     /// When the youngest frame arrived, in seconds since the Unix epoch.
     pub last_arrived_s: u32,
+    /// Metered bytes of the frames' records. An entry of a checkpoint that did not have it says 0.
+    pub metered_bytes: u32,
 }
 
 impl IndexEntry {
@@ -73,6 +75,7 @@ impl StreamIndex {
                 lsn,
                 span_bytes: op.frame_bytes,
                 last_arrived_s: op.arrived_s,
+                metered_bytes: op.metered_bytes,
             });
             return true;
         }
@@ -83,15 +86,26 @@ impl StreamIndex {
         // A wall clock that jumps back must not let what came before it expire early.
         let before_s = if Mutation::ClockBackExpires.is_on() { 0 } else { last.last_arrived_s };
         last.last_arrived_s = before_s.max(op.arrived_s);
+        last.metered_bytes = last.metered_bytes.saturating_add(op.metered_bytes);
         false
     }
 
-    /// Drops the entries that hold nothing at or above `trim_point` and returns their places.
-    /// `tail` is the number behind the last record.
-    pub fn trim(&mut self, trim_point: u64, tail: u64) -> SmallVec<[Lsn; 4]> {
+    /// Drops the entries that hold nothing at or above `trim_point`. `tail` is the number behind the last record.
+    pub fn trim(&mut self, trim_point: u64, tail: u64) -> Dropped {
         let ends = self.0.iter().skip(1).map(|e| e.first_seq_num).chain([tail]);
         let dead = ends.take_while(|end| *end <= trim_point).count().min(self.0.len());
-        self.0.drain(..dead).map(|e| e.lsn).collect()
+        let mut dropped = Dropped::default();
+        for entry in self.0.drain(..dead) {
+            dropped.places.push(entry.lsn);
+            dropped.metered_bytes += u64::from(entry.metered_bytes);
+        }
+        dropped
+    }
+
+    /// Metered bytes of all that entries stand for: what is readable, and what shares an entry with it.
+    #[must_use]
+    pub fn metered_bytes(&self) -> u64 {
+        self.0.iter().map(|e| u64::from(e.metered_bytes)).sum()
     }
 
     /// The first number not older than `cutoff_s` as far as entries can tell; `tail` when all are older.
@@ -113,6 +127,15 @@ impl StreamIndex {
         let back = usize::from(!Mutation::TimestampEntryLate.is_on());
         self.0.partition_point(|e| e.first_timestamp < timestamp).saturating_sub(back)
     }
+}
+
+/// Entries that are gone.
+#[derive(Debug, Default)]
+pub struct Dropped {
+    /// Where they pointed.
+    pub places: SmallVec<[Lsn; 4]>,
+    /// Metered bytes of what they stood for.
+    pub metered_bytes: u64,
 }
 
 /// Bytes of memory that one entry takes.
@@ -163,10 +186,15 @@ mod tests {
     #[test]
     fn trimming_drops_only_what_nobody_can_read() {
         let mut index = index();
-        assert!(index.trim(9, 25).is_empty(), "record 9 is in the first entry");
-        assert_eq!(index.trim(10, 25).len(), 1);
-        assert_eq!(index.trim(24, 25).len(), 2);
-        assert_eq!(index.trim(25, 25).len(), 1);
+        assert_eq!(index.metered_bytes(), 500);
+        let mut trim = |trim_point| {
+            let dropped = index.trim(trim_point, 25);
+            (dropped.places.len(), dropped.metered_bytes, index.metered_bytes())
+        };
+        assert_eq!(trim(9), (0, 0, 500), "record 9 is in the first entry");
+        assert_eq!(trim(10), (1, 200, 300));
+        assert_eq!(trim(24), (2, 200, 100));
+        assert_eq!(trim(25), (1, 100, 0));
         assert!(index.entries().is_empty());
     }
 
@@ -189,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_takes_32_bytes() {
-        assert_eq!(ENTRY_BYTES, 32);
+    fn an_entry_takes_40_bytes() {
+        assert_eq!(ENTRY_BYTES, 40);
     }
 }

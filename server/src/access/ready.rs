@@ -31,6 +31,15 @@ impl Ready {
         (std::iter::once(Self::First(ready, prepared)).chain(others).collect(), told)
     }
 
+    /// Whether it is the first front's.
+    #[must_use]
+    pub(crate) const fn is_first(&self) -> bool {
+        match self {
+            Self::First(..) => true,
+            Self::Other(_) => false,
+        }
+    }
+
     /// Returns when connections may be accepted; false when the process ends instead.
     pub(crate) async fn pass(self, store: &Store, gate: &Gate) -> bool {
         match self {

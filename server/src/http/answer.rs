@@ -1,8 +1,8 @@
 //! Answers as hyper takes them. Few headers: most requests are small.
 
+use api::ApiError;
 use api::compression::Compressor;
 use api::negotiate;
-use api::{ApiError, Code};
 use bytes::Bytes;
 use http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
@@ -82,12 +82,6 @@ pub(crate) fn method_not_allowed(allow: &'static str) -> Answer {
     let mut answer = json(StatusCode::METHOD_NOT_ALLOWED, body);
     answer.headers_mut().insert(ALLOW, HeaderValue::from_static(allow));
     answer
-}
-
-/// 501, after the arguments were found in order.
-#[must_use]
-pub(crate) fn not_implemented() -> ApiError {
-    ApiError::new(Code::NotImplemented, "Not implemented")
 }
 
 /// A header's value as text; what is not ASCII counts as absent.

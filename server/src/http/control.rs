@@ -227,7 +227,7 @@ impl Request<'_> {
         let metrics = match (basin, stream) {
             (None, _) => usage::account(self.front, &self.access, self.query()).await?,
             (Some(basin), None) => usage::basin(self.front, basin, self.query()).await?,
-            (Some(_), Some(_)) => usage::stream(self.query())?,
+            (Some(basin), Some(stream)) => usage::stream(self.front, &basin, stream, self.query()).await?,
         };
         Ok(answer::json(StatusCode::OK, api::usage::response(&metrics)))
     }

@@ -5,7 +5,7 @@
 //! minute since the epoch  TAB  basin, or - for the account  TAB  meter  TAB  value  TAB  .
 //! ```
 //!
-//! Lines of the same minute, basin and meter add up. A line without its last field was torn by a crash and counts for
+//! Lines of the same minute, basin and meter add up; of those that say what is stored the greatest stands. A line without its last field was torn by a crash and counts for
 //! nothing.
 
 use std::fs::{self, File, OpenOptions};

@@ -43,7 +43,9 @@ impl Totals {
     pub(crate) fn add(&self, deltas: Vec<(Key, u64)>) {
         let mut totals = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         for (key, n) in deltas {
-            *totals.entry(key).or_default() += n;
+            let (_, _, meter) = key;
+            let total = totals.entry(key).or_default();
+            *total = meter.together(*total, n);
         }
         let excess = totals.len().saturating_sub(TOTALS_MAX);
         if excess > 0 {

@@ -18,8 +18,8 @@ pub(crate) enum Scope {
     Basin(BasinName),
 }
 
-/// Meters that are no operations, then the operations, by their stored names.
-const NAMES: [&str; 33] = [
+/// Meters that are no operations, then the operations, then what is stored, by their stored names.
+const NAMES: [&str; 34] = [
     "append-ops.native",
     "append-ops.express",
     "append-ops.standard",
@@ -53,6 +53,7 @@ const NAMES: [&str; 33] = [
     "list-locations",
     "get-default-location",
     "set-default-location",
+    "stored-bytes",
 ];
 
 /// Kinds of meters.
@@ -66,6 +67,15 @@ impl Meter {
     pub(crate) const READ_UNARY: Self = Self(7);
     /// Metered bytes read.
     pub(crate) const READ_BYTES: Self = Self(8);
+
+    /// Metered bytes that are stored: not counted, but seen at times.
+    pub(crate) const STORED: Self = Self(33);
+
+    /// What two values of the same minute make: they add up, or for what is only seen, the greater one stands.
+    #[must_use]
+    pub(crate) fn together(self, a: u64, b: u64) -> u64 {
+        if self == Self::STORED { a.max(b) } else { a + b }
+    }
 
     /// Append operations: minutes of appends to a stream over a connection.
     #[must_use]
@@ -148,6 +158,7 @@ mod tests {
             (Meter::READ_STREAMING, "read-ops.streaming"),
             (Meter::READ_UNARY, "read-ops.unary"),
             (Meter::READ_BYTES, "read-bytes"),
+            (Meter::STORED, "stored-bytes"),
         ] {
             assert_eq!(meter.name(), name);
             assert_eq!(Meter::named(name), Some(meter));

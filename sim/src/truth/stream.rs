@@ -31,6 +31,8 @@ pub(crate) struct BatchTruth {
     pub frame_bytes: u32,
     /// On the shard's wall clock, in seconds.
     pub arrived_s: u32,
+    /// Metered size of its records.
+    pub metered_bytes: u32,
 }
 
 impl BatchTruth {
@@ -90,6 +92,8 @@ pub(crate) struct StreamTruth {
     pub deleted_ms: Option<u64>,
     /// Batches of which something is not trimmed, in order.
     pub batches: VecDeque<BatchTruth>,
+    /// Metered size of all records it ever had.
+    pub appended_metered_bytes: u64,
     /// The durable tail.
     pub tail: Position,
     /// Records below are gone.
@@ -110,6 +114,7 @@ impl StreamTruth {
             config: Versions::new(config),
             deleted_ms: None,
             batches: VecDeque::new(),
+            appended_metered_bytes: 0,
             tail: Position::ZERO,
             trim_point: 0,
             token: Versions::new(String::new()),
@@ -168,7 +173,8 @@ impl StreamTruth {
         let frame_bytes = u32::try_from(frame.frame_bytes()).expect("an extent is a few MiB");
         let (timestamps, commands) = (timestamps.into(), commands.into());
         let first = self.tail.seq_num;
-        Ok(BatchTruth { first, attempt, timestamps, commands, lsn, frame_bytes, arrived_s: frame.arrived_s })
+        let (arrived_s, metered_bytes) = (frame.arrived_s, frame.metered_bytes);
+        Ok(BatchTruth { first, attempt, timestamps, commands, lsn, frame_bytes, arrived_s, metered_bytes })
     }
 
     /// Whether timestamps beyond the clock may be in its log, now or by a configuration not so long ago.
@@ -217,8 +223,14 @@ impl StreamTruth {
         let timestamp = *batch.timestamps.last().expect("a batch has records");
         self.tail = Position { seq_num: batch.end(), timestamp };
         self.written_s = self.written_s.max(batch.arrived_s);
+        self.appended_metered_bytes += u64::from(batch.metered_bytes);
         self.batches.push_back(batch);
         self.drop_trimmed();
+    }
+
+    /// Metered size of the batches of which something can be read.
+    pub(crate) fn metered_bytes(&self) -> u64 {
+        self.batches.iter().map(|batch| u64::from(batch.metered_bytes)).sum()
     }
 
     /// Records below `up_to` expire, as the shard says.

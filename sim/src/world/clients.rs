@@ -514,6 +514,7 @@ impl World {
             | Op::IssueToken(_)
             | Op::RevokeToken(_)
             | Op::ListStreams { .. }
+            | Op::MeterStorage(_)
             | Op::EndSession(_)
             | Op::CancelFollow(_) => GroupId::METADATA,
         };

@@ -1,6 +1,6 @@
 //! Dying, and coming back: what the disk keeps, what recovery makes of it, and whether both agree with the truth.
 
-use engine::event::{Effect, Effects, Op, Reply, ReplyTo, Request, Target};
+use engine::event::{Effect, Effects, Op, Reply, ReplyTo, Request, StorageOf, Target};
 use engine::log::Lsn;
 use engine::shard::{LogImage, Recovered, Shard};
 use model::{GroupId, NamePrefix, ShardId, StreamId};
@@ -157,6 +157,12 @@ impl World {
             else {
                 return broken(Rule::ComesBack, "a listing is not answered");
             };
+            let stored = stored_of(ask(Op::MeterStorage(StorageOf::Basin(basin_id))))?;
+            let streams = seat.truth.streams().filter(|(_, _, s)| s.basin == basin_id && s.deleted_ms.is_none());
+            let least: u64 = streams.map(|(_, _, s)| s.metered_bytes()).sum();
+            if stored < least {
+                return broken(Rule::ComesBack, format!("{stored} bytes of a basin are counted of {least}"));
+            }
             let there = seat.truth.streams().filter(|(_, _, s)| s.basin == basin_id).count();
             if listed.len() != there {
                 return broken(Rule::ComesBack, format!("{} streams are listed of {there}", listed.len()));
@@ -183,9 +189,23 @@ fn audit_stream(
             return broken(Rule::ComesBack, what);
         }
     }
-    match ask(Op::GetStreamConfig { target }) {
-        Some(Reply::StreamConfig(config)) if config == *stream.config.now() => Ok(()),
-        other => broken(Rule::Configuration, format!("stream `{}` comes back with {other:?}", stream.name)),
+    match ask(Op::GetStreamConfig { target: target.clone() }) {
+        Some(Reply::StreamConfig(config)) if config == *stream.config.now() => {}
+        other => return broken(Rule::Configuration, format!("stream `{}` comes back with {other:?}", stream.name)),
+    }
+    let stored = stored_of(ask(Op::MeterStorage(StorageOf::Stream(target))))?;
+    // What is trimmed counts as long as the log keeps it for what lies beside it.
+    let lawful = stream.metered_bytes()..=stream.appended_metered_bytes;
+    if lawful.contains(&stored) {
+        return Ok(());
+    }
+    broken(Rule::ComesBack, format!("stream `{}`: {stored} bytes are counted of {lawful:?}", stream.name))
+}
+
+fn stored_of(reply: Option<Reply>) -> Result<u64, Violation> {
+    match reply {
+        Some(Reply::Stored(stored)) => Ok(stored.iter().map(|(_, bytes)| bytes).sum()),
+        other => broken(Rule::ComesBack, format!("asked what is stored, a shard says {other:?}")),
     }
 }
 

@@ -102,6 +102,7 @@ impl Pending {
             Op::EndSession(_)
             | Op::CancelFollow(_)
             | Op::ListStreams { .. }
+            | Op::MeterStorage(_)
             | Op::CreateBasin { .. }
             | Op::EnsureBasin { .. }
             | Op::ReconfigureBasin { .. }
@@ -214,6 +215,7 @@ impl World {
             | Reply::Stream(..)
             | Reply::StreamConfig(_)
             | Reply::Streams(..)
+            | Reply::Stored(_)
             | Reply::Basin(..)
             | Reply::Done => self.judge_success(node, token, pending, reply),
         }
@@ -700,6 +702,7 @@ const fn name_of(reply: &Reply) -> &'static str {
         Reply::Stream(..) => "stream",
         Reply::StreamConfig(_) => "stream config",
         Reply::Streams(..) => "streams",
+        Reply::Stored(_) => "stored",
         Reply::Basin(..) => "basin",
         Reply::Lease(_) => "lease",
         Reply::LeaseHeld(_) => "lease held",
@@ -718,6 +721,7 @@ fn numbers_of(token: u64, reply: &Reply) -> [u64; 3] {
         Reply::Tail(tail) => [token, tail.seq_num, tail.timestamp],
         Reply::Read(read) => [token, read.next_seq_num, read.tail.seq_num],
         Reply::Streams(streams, _) => [token, streams.len() as u64, 0],
+        Reply::Stored(stored) => [token, stored.len() as u64, 0],
         Reply::Lease(lease) => [token, lease.as_ref().map_or(0, |l| l.generation), 0],
         Reply::LeaseHeld(lease) => [token, lease.generation, 0],
         Reply::LeaseLost => [token, 0, 0],
