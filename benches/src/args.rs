@@ -9,9 +9,15 @@ use clap::{Args, ValueEnum};
 /// Drives a running server and measures it beside the floors of the machine.
 #[derive(Debug, Clone, Args)]
 pub struct BenchArgs {
-    /// Server to drive; plain `http://` only.
+    /// Server to drive.
     #[arg(long, default_value = "http://127.0.0.1:8080")]
     pub endpoint: String,
+    /// PEM file with the certificate that an `https://` endpoint shows, or of who signed it.
+    #[arg(long)]
+    pub ca: Option<PathBuf>,
+    /// Access token that requests carry.
+    #[arg(long, env = "S2_ACCESS_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
     /// Scenarios to run, comma separated. Without this and `--all`: the appends' four main figures.
     #[arg(long, value_enum, value_delimiter = ',')]
     pub scenario: Vec<Scenario>,
@@ -42,6 +48,9 @@ pub struct BenchArgs {
     /// Unary appends over HTTP/2 instead of HTTP/1.1.
     #[arg(long)]
     pub http2: bool,
+    /// Appends and append sessions over gRPC instead of REST and s2s; reads stay with s2s.
+    #[arg(long)]
+    pub grpc: bool,
     /// HTTP version of sessions: 2 (prior knowledge), or 1 (chunked, the cheapest for the generator).
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=2))]
     pub session_http: u8,
@@ -54,7 +63,7 @@ pub struct BenchArgs {
     /// Bytes that `catch-up` writes and reads back [default: 2GiB, with --quick 128MiB].
     #[arg(long, value_parser = parse_bytes)]
     pub catch_up_bytes: Option<u64>,
-    /// Tailing reads that `idle-tails` opens [default: 10000, with --quick 500].
+    /// Sessions that `idle-tails` and `open-sessions` open [default: 10000, with --quick 500].
     #[arg(long, value_parser = parse_count)]
     pub tails: Option<usize>,
     /// Process whose CPU and memory are reported beside the figures.
@@ -97,13 +106,15 @@ pub enum Scenario {
     MillionStreams,
     /// CPU that idle tailing readers cost the server.
     IdleTails,
+    /// Append latency, and memory of the server, with very many open sessions that do nothing.
+    OpenSessions,
     /// The generator's own ceiling, against a server that does nothing.
     Null,
 }
 
 impl Scenario {
     /// All of them, in the order they run.
-    pub(crate) const ALL: [Self; 13] = [
+    pub(crate) const ALL: [Self; 14] = [
         Self::UnaryLatency,
         Self::SessionSingle,
         Self::UnarySmall,
@@ -116,6 +127,7 @@ impl Scenario {
         Self::ManyStreams,
         Self::MillionStreams,
         Self::IdleTails,
+        Self::OpenSessions,
         Self::Null,
     ];
 
@@ -138,6 +150,7 @@ impl Scenario {
             Self::ManyStreams => "many-streams",
             Self::MillionStreams => "million-streams",
             Self::IdleTails => "idle-tails",
+            Self::OpenSessions => "open-sessions",
             Self::Null => "null",
         }
     }

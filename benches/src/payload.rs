@@ -6,6 +6,7 @@ use api::s2s::{self, Flags};
 use bytes::Bytes;
 use model::limits::{BATCH_METERED_BYTES_MAX, BATCH_RECORDS_MAX};
 
+use crate::client::grpc;
 use crate::recorder::Size;
 use crate::settings::RECORD_OVERHEAD_BYTES;
 
@@ -14,7 +15,9 @@ use crate::settings::RECORD_OVERHEAD_BYTES;
 pub(crate) struct Payload {
     /// The `AppendInput` message.
     pub(crate) input: Bytes,
-    /// The same as an s2s frame.
+    /// Its records as fields of the `AppendInput` of gRPC, which numbers them otherwise.
+    pub(crate) grpc_records: Bytes,
+    /// The same as a session takes it: as an s2s frame, until a transport says otherwise.
     pub(crate) frame: Bytes,
     pub(crate) size: Size,
     /// CRC-32C of each record's body, in order.
@@ -37,7 +40,10 @@ impl Payload {
         let batch: Vec<AppendRecord<'_>> =
             (0..records).map(|index| AppendRecord { body: body(index), ..AppendRecord::default() }).collect();
         let input = proto::encode_append_input(&batch, &AppendConditions::default());
+        let mut grpc_records = Vec::with_capacity(input.len());
+        (0..records).for_each(|index| grpc::put_record(&mut grpc_records, body(index)));
         Self {
+            grpc_records: grpc_records.into(),
             frame: frame(&input),
             input: input.into(),
             size: Size { records: records as u64, bytes: (records * record_bytes) as u64 },

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::machine::Machine;
 use crate::scenario::Measure;
-use crate::settings::{HttpVersion, Settings};
+use crate::settings::{Protocol, Settings};
 use crate::stats::{LatencySummary, Spread, ratio};
 
 /// All repetitions of one figure. Invariant: never empty, and all have the same name.
@@ -125,9 +125,10 @@ impl Report {
     }
 
     pub(crate) fn json(&self, settings: &Settings, machine: &Machine, was_interrupted: bool) -> Value {
-        let version = |version| match version {
-            HttpVersion::Http1 => 1,
-            HttpVersion::Http2 => 2,
+        let name = |protocol| match protocol {
+            Protocol::Http1 => "http/1.1",
+            Protocol::Http2 => "http/2",
+            Protocol::Grpc => "grpc",
         };
         json!({
             "machine": machine,
@@ -141,8 +142,9 @@ impl Report {
                 "record_bytes": settings.record_bytes,
                 "streams": settings.streams,
                 "rate": settings.rate,
-                "unary_http": version(settings.unary_http),
-                "session_http": version(settings.session_http),
+                "tls": settings.endpoint.tls.is_some(),
+                "unary": name(settings.unary),
+                "session": name(settings.session),
                 "catch_up_bytes": settings.catch_up_bytes,
                 "tails": settings.tails,
                 "quick": settings.quick,

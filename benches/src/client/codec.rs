@@ -26,7 +26,11 @@ impl Ack {
     /// Reads an ack of `records` records.
     pub(crate) fn of(message: &[u8], records: u64) -> Result<Self> {
         let ack = proto::decode_append_ack(message)?;
-        let (start, end) = (ack.start.seq_num, ack.end.seq_num);
+        Self::between(ack.start.seq_num, ack.end.seq_num, records)
+    }
+
+    /// An ack that says so of `records` records.
+    pub(crate) fn between(start: u64, end: u64, records: u64) -> Result<Self> {
         if end.checked_sub(start) == Some(records) {
             Ok(Self { start, end })
         } else {

@@ -1,12 +1,11 @@
 //! HTTP/1.1 by hand: one request at a time on a kept-alive connection, or one session with chunked bodies.
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, WriteHalf};
 
+use super::socket::Socket;
 use super::{ClientError, Result, Target};
-use crate::settings::Endpoint;
+use crate::settings::{Endpoint, HttpVersion};
 
 /// Where the head of a response ends and what follows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,7 +93,7 @@ impl Dechunker {
 /// A kept-alive connection with one request in flight at most.
 #[derive(Debug)]
 pub struct Connection {
-    socket: TcpStream,
+    socket: Socket,
     raw: BytesMut,
 }
 
@@ -104,8 +103,7 @@ impl Connection {
     /// # Errors
     /// When nobody accepts the connection; nothing was sent then.
     pub async fn open(endpoint: &Endpoint) -> Result<Self> {
-        let socket = TcpStream::connect(endpoint.address).await?;
-        socket.set_nodelay(true)?;
+        let socket = Socket::open(endpoint, HttpVersion::Http1).await?;
         Ok(Self { socket, raw: BytesMut::with_capacity(4096) })
     }
 
@@ -116,6 +114,7 @@ impl Connection {
     /// connection is of no further use.
     pub async fn exchange(&mut self, request: &[u8]) -> Result<(u16, Bytes)> {
         self.socket.write_all(request).await?;
+        self.socket.flush().await?;
         let head = read_head(&mut self.socket, &mut self.raw).await?;
         match head.body {
             BodyLength::Exactly(length) => {
@@ -146,8 +145,9 @@ impl Connection {
     }
 
     /// Sends the head of a session and returns its two directions once the server has accepted it.
-    pub(crate) async fn into_session(mut self, head: &[u8]) -> Result<(OwnedWriteHalf, SessionBody)> {
+    pub(crate) async fn into_session(mut self, head: &[u8]) -> Result<(WriteHalf<Socket>, SessionBody)> {
         self.socket.write_all(head).await?;
+        self.socket.flush().await?;
         let answer = read_head(&mut self.socket, &mut self.raw).await?;
         match (answer.status, answer.body) {
             (200, BodyLength::Chunked) => {}
@@ -160,7 +160,7 @@ impl Connection {
             }
             (status, BodyLength::Chunked) => return Err(ClientError::status(status, b"")),
         }
-        let (socket, writer) = self.socket.into_split();
+        let (socket, writer) = tokio::io::split(self.socket);
         Ok((writer, SessionBody { socket, raw: self.raw, chunks: Dechunker::default() }))
     }
 }
@@ -168,7 +168,7 @@ impl Connection {
 /// The answer of a session as it arrives.
 #[derive(Debug)]
 pub(crate) struct SessionBody {
-    socket: OwnedReadHalf,
+    socket: ReadHalf<Socket>,
     raw: BytesMut,
     chunks: Dechunker,
 }
@@ -196,10 +196,12 @@ impl SessionBody {
 /// Head of a request on `target`'s records; `headers` are whole lines.
 pub(crate) fn request_head(endpoint: &Endpoint, method: &str, target: &Target, query: &str, headers: &str) -> Vec<u8> {
     let (authority, basin, path) = (&endpoint.authority, &target.basin, target.path());
-    format!("{method} {path}{query} HTTP/1.1\r\nhost: {authority}\r\ns2-basin: {basin}\r\n{headers}\r\n").into_bytes()
+    let token = endpoint.token_line();
+    format!("{method} {path}{query} HTTP/1.1\r\nhost: {authority}\r\ns2-basin: {basin}\r\n{token}{headers}\r\n")
+        .into_bytes()
 }
 
-async fn read_head(socket: &mut TcpStream, raw: &mut BytesMut) -> Result<Head> {
+async fn read_head(socket: &mut Socket, raw: &mut BytesMut) -> Result<Head> {
     loop {
         if let Some(head) = Head::parse(raw)? {
             raw.advance(head.head_bytes);
@@ -209,7 +211,7 @@ async fn read_head(socket: &mut TcpStream, raw: &mut BytesMut) -> Result<Head> {
     }
 }
 
-async fn fill(socket: &mut TcpStream, raw: &mut BytesMut) -> Result<()> {
+async fn fill(socket: &mut Socket, raw: &mut BytesMut) -> Result<()> {
     raw.reserve(1024);
     match socket.read_buf(raw).await? {
         0 => Err(ClientError::Closed),

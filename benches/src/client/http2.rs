@@ -4,17 +4,18 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, header};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::client::conn::http2::SendRequest;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
+use super::grpc;
+use super::socket::Socket;
 use super::{ClientError, Result, Target};
-use crate::settings::Endpoint;
+use crate::settings::{Endpoint, HttpVersion};
 
 /// Body of a request.
 #[derive(Debug)]
@@ -76,8 +77,22 @@ impl RequestHead {
         query: &str,
         headers: &[(HeaderName, &'static str)],
     ) -> Self {
-        let uri = format!("http://{}{}{query}", endpoint.authority, target.path());
-        let mut all = HeaderMap::with_capacity(headers.len() + 1);
+        Self::at(endpoint, method, &format!("{}{query}", target.path()), target, headers)
+    }
+
+    /// Of a request for another path, about `target`.
+    pub(crate) fn at(
+        endpoint: &Endpoint,
+        method: Method,
+        path: &str,
+        target: &Target,
+        headers: &[(HeaderName, &'static str)],
+    ) -> Self {
+        let uri = format!("{}://{}{path}", endpoint.scheme(), endpoint.authority);
+        let mut all = HeaderMap::with_capacity(headers.len() + 2);
+        if let Some(bearer) = endpoint.bearer() {
+            all.insert(header::AUTHORIZATION, bearer);
+        }
         all.insert("s2-basin", HeaderValue::from_str(&target.basin).expect("our own names are plain"));
         all.extend(headers.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value))));
         Self { method, uri: uri.parse().expect("our own names are plain"), headers: all }
@@ -99,8 +114,7 @@ pub(crate) struct Connection(SendRequest<RequestBody>);
 impl Connection {
     /// Connects. Needs a `LocalSet`, on which the connection lives as long as it is used.
     pub(crate) async fn open(endpoint: &Endpoint) -> Result<Self> {
-        let socket = TcpStream::connect(endpoint.address).await?;
-        socket.set_nodelay(true)?;
+        let socket = Socket::open(endpoint, HttpVersion::Http2).await?;
         let (sender, connection) = hyper::client::conn::http2::Builder::new(LocalExecutor)
             .initial_stream_window_size(WINDOW_BYTES)
             .initial_connection_window_size(WINDOW_BYTES)
@@ -117,6 +131,19 @@ impl Connection {
         let response = self.0.send_request(head.with(RequestBody::Whole(Some(body)))).await?;
         let status = response.status().as_u16();
         Ok((status, response.into_body().collect().await?.to_bytes()))
+    }
+
+    /// Calls an RPC and returns the message that it answers.
+    pub(crate) async fn call(&mut self, head: &RequestHead, message: Bytes) -> Result<Bytes> {
+        self.0.ready().await?;
+        let response = self.0.send_request(head.with(RequestBody::Whole(Some(message)))).await?;
+        let status = response.status().as_u16();
+        let only_head = response.headers().clone();
+        let collected = response.into_body().collect().await?;
+        grpc::check(status, collected.trailers().unwrap_or(&only_head))?;
+        let mut messages = grpc::Messages::default();
+        messages.push(&collected.to_bytes());
+        messages.next_message()?.ok_or(ClientError::Wrong("an RPC that answers nothing"))
     }
 
     /// Opens a session and returns its answer once the server has accepted it.

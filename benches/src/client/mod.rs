@@ -4,11 +4,13 @@
 pub(crate) mod admin;
 pub(crate) mod codec;
 pub(crate) mod error;
+pub(crate) mod grpc;
 pub(crate) mod http1;
 pub(crate) mod http2;
 pub(crate) mod pipeline;
 pub(crate) mod read;
 pub(crate) mod session;
+pub(crate) mod socket;
 pub(crate) mod unary;
 
 pub use error::ClientError;

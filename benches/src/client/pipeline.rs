@@ -6,7 +6,6 @@ use std::time::Instant;
 
 use tokio::sync::Notify;
 
-use super::codec::Ack;
 use super::session::{FrameWriter, MessageReader};
 use super::{ClientError, Result};
 use crate::pace::Pace;
@@ -105,7 +104,7 @@ async fn acknowledge(
     let mut end = 0;
     while reader.fill().await? {
         while let Some(message) = reader.next_message()? {
-            let ack = Ack::of(&message, payload.size.records)?;
+            let ack = reader.ack(&message, payload.size.records)?;
             if ack.start < end {
                 return Err(ClientError::Wrong("an ack that goes backwards"));
             }

@@ -1,18 +1,21 @@
-//! s2s sessions, over either version of HTTP: frames out, messages in.
+//! Sessions: s2s over either version of HTTP, or gRPC. Frames out, messages in.
 
 use api::s2s::FrameDecoder;
 use bytes::{Buf, Bytes, BytesMut};
 use http::{Method, header};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use tokio::io::AsyncWriteExt;
-use tokio::net::tcp::OwnedWriteHalf;
+use tokio::io::{AsyncWriteExt, WriteHalf};
 use tokio::sync::mpsc;
 
 use super::codec;
+use super::codec::Ack;
+use super::grpc::{self, Messages};
 use super::http2::{RequestBody, RequestHead};
+use super::socket::Socket;
 use super::{ClientError, Result, Target, http1, http2};
-use crate::settings::{Endpoint, HttpVersion};
+use crate::payload::Payload;
+use crate::settings::{Endpoint, Protocol};
 
 /// What sessions are opened through.
 #[derive(Debug, Clone)]
@@ -21,13 +24,16 @@ pub(crate) enum Transport {
     Http1(Endpoint),
     /// Sessions share the connection.
     Http2(Endpoint, http2::Connection),
+    /// Likewise, for appends; reads are s2s.
+    Grpc(Endpoint, http2::Connection),
 }
 
 impl Transport {
-    pub(crate) async fn open(endpoint: &Endpoint, version: HttpVersion) -> Result<Self> {
-        Ok(match version {
-            HttpVersion::Http1 => Self::Http1(endpoint.clone()),
-            HttpVersion::Http2 => Self::Http2(endpoint.clone(), http2::Connection::open(endpoint).await?),
+    pub(crate) async fn open(endpoint: &Endpoint, protocol: Protocol) -> Result<Self> {
+        Ok(match protocol {
+            Protocol::Http1 => Self::Http1(endpoint.clone()),
+            Protocol::Grpc => Self::Grpc(endpoint.clone(), http2::Connection::open(endpoint).await?),
+            Protocol::Http2 => Self::Http2(endpoint.clone(), http2::Connection::open(endpoint).await?),
         })
     }
 
@@ -47,6 +53,13 @@ impl Transport {
                 let body = connection.clone().open_session(&head, RequestBody::Session(queue)).await?;
                 Ok((FrameWriter::Http2(frames), MessageReader::new(Chunks::Http2(body))))
             }
+            Self::Grpc(endpoint, connection) => {
+                let (frames, queue) = mpsc::channel(FRAMES_QUEUED_MAX);
+                let head = grpc::head(endpoint, "AppendSession", target);
+                let body = connection.clone().open_session(&head, RequestBody::Session(queue)).await?;
+                let chunks = Chunks::Http2(body);
+                Ok((FrameWriter::Http2(frames), MessageReader { chunks, frames: Frames::Grpc(Messages::default()) }))
+            }
         }
     }
 
@@ -59,7 +72,7 @@ impl Transport {
                 let (socket, body) = http1::Connection::open(endpoint).await?.into_session(&head).await?;
                 Ok(MessageReader::new(Chunks::Http1 { body, _sending: Some(socket) }))
             }
-            Self::Http2(endpoint, connection) => {
+            Self::Http2(endpoint, connection) | Self::Grpc(endpoint, connection) => {
                 let head = RequestHead::new(endpoint, Method::GET, target, query, &[(header::CONTENT_TYPE, S2S)]);
                 let body = connection.clone().open_session(&head, RequestBody::Empty).await?;
                 Ok(MessageReader::new(Chunks::Http2(body)))
@@ -68,10 +81,21 @@ impl Transport {
     }
 }
 
+impl Transport {
+    /// The same batch with the frame that append sessions of this transport take.
+    pub(crate) fn prepared(&self, target: &Target, payload: &Payload) -> Payload {
+        let frame = match self {
+            Self::Http1(_) | Self::Http2(..) => payload.frame.clone(),
+            Self::Grpc(..) => grpc::append(target, payload),
+        };
+        Payload { frame, ..payload.clone() }
+    }
+}
+
 /// The sending direction of an append session.
 #[derive(Debug)]
 pub(crate) enum FrameWriter {
-    Http1 { socket: OwnedWriteHalf, scratch: BytesMut },
+    Http1 { socket: WriteHalf<Socket>, scratch: BytesMut },
     Http2(mpsc::Sender<Bytes>),
 }
 
@@ -86,6 +110,7 @@ impl FrameWriter {
                         let mut chunk = size_line.as_bytes().chain(frame.clone()).chain(&b"\r\n"[..]);
                         socket.write_all_buf(&mut chunk).await?;
                     }
+                    socket.flush().await?;
                     return Ok(());
                 }
                 // Small frames that are due together leave in one system call.
@@ -95,6 +120,7 @@ impl FrameWriter {
                     scratch.extend_from_slice(b"\r\n");
                 }
                 socket.write_all_buf(scratch).await?;
+                socket.flush().await?;
             }
             Self::Http2(frames) => {
                 for _ in 0..count {
@@ -106,10 +132,11 @@ impl FrameWriter {
     }
 
     /// Says that no frame follows. Keep the result until the answer has ended: dropping it may reset the socket.
-    pub(crate) async fn finish(self) -> Result<Option<OwnedWriteHalf>> {
+    pub(crate) async fn finish(self) -> Result<Option<WriteHalf<Socket>>> {
         match self {
             Self::Http1 { mut socket, .. } => {
                 socket.write_all(b"0\r\n\r\n").await?;
+                socket.flush().await?;
                 Ok(Some(socket))
             }
             Self::Http2(_) => Ok(None),
@@ -120,21 +147,26 @@ impl FrameWriter {
 /// The receiving direction of a session.
 pub(crate) struct MessageReader {
     chunks: Chunks,
-    frames: FrameDecoder,
+    frames: Frames,
+}
+
+enum Frames {
+    S2s(FrameDecoder),
+    Grpc(Messages),
 }
 
 enum Chunks {
     Http1 {
         body: http1::SessionBody,
         /// A read session sends nothing; dropping this would say that it never will.
-        _sending: Option<OwnedWriteHalf>,
+        _sending: Option<WriteHalf<Socket>>,
     },
     Http2(Incoming),
 }
 
 impl MessageReader {
     fn new(chunks: Chunks) -> Self {
-        Self { chunks, frames: FrameDecoder::new() }
+        Self { chunks, frames: Frames::S2s(FrameDecoder::new()) }
     }
 
     /// Waits for more of the body; `false` at its end. To be called once [`Self::next_message`] returns `None`.
@@ -142,25 +174,41 @@ impl MessageReader {
         let chunk = match &mut self.chunks {
             Chunks::Http1 { body, .. } => body.next_piece().await?,
             Chunks::Http2(body) => match body.frame().await {
-                Some(frame) => frame?.into_data().ok(),
+                Some(frame) => match frame?.into_data() {
+                    Ok(chunk) => Some(chunk),
+                    Err(other) => {
+                        if let (Frames::Grpc(_), Some(trailers)) = (&self.frames, other.trailers_ref()) {
+                            grpc::check(200, trailers)?;
+                        }
+                        None
+                    }
+                },
                 None => None,
             },
         };
-        match chunk {
-            Some(chunk) => {
-                self.frames.push(chunk);
-                Ok(true)
-            }
-            None => {
-                self.frames.finish()?;
-                Ok(false)
-            }
+        match (chunk, &mut self.frames) {
+            (Some(chunk), Frames::S2s(frames)) => frames.push(chunk),
+            (Some(chunk), Frames::Grpc(frames)) => frames.push(&chunk),
+            (None, Frames::S2s(frames)) => return frames.finish().map(|()| false).map_err(Into::into),
+            (None, Frames::Grpc(frames)) => return frames.finish().map(|()| false),
         }
+        Ok(true)
     }
 
     /// The next message that has arrived whole.
     pub(crate) fn next_message(&mut self) -> Result<Option<Bytes>> {
-        codec::next_message(&mut self.frames)
+        match &mut self.frames {
+            Frames::S2s(frames) => codec::next_message(frames),
+            Frames::Grpc(frames) => frames.next_message(),
+        }
+    }
+
+    /// Reads a message of an append session as an ack of `records` records.
+    pub(crate) fn ack(&self, message: &[u8], records: u64) -> Result<Ack> {
+        match &self.frames {
+            Frames::S2s(_) => Ack::of(message, records),
+            Frames::Grpc(_) => grpc::ack(message, records),
+        }
     }
 }
 

@@ -1,13 +1,13 @@
-//! Unary appends in protobuf, over either version of HTTP.
+//! Unary appends in protobuf: REST over either version of HTTP, or gRPC.
 
 use bytes::Bytes;
 use http::{Method, header};
 
 use super::codec::Ack;
 use super::http2::RequestHead;
-use super::{ClientError, Result, Target, http1, http2};
+use super::{ClientError, Result, Target, grpc, http1, http2};
 use crate::payload::Payload;
-use crate::settings::{Endpoint, HttpVersion};
+use crate::settings::{Endpoint, Protocol};
 
 /// An append ready to be sent, any number of times.
 #[derive(Debug, Clone)]
@@ -15,19 +15,23 @@ pub(crate) enum Request {
     /// Head and body in one piece.
     Http1(Vec<u8>),
     Http2(Box<RequestHead>, Bytes),
+    Grpc(Box<RequestHead>, Bytes),
 }
 
 impl Request {
-    pub(crate) fn new(endpoint: &Endpoint, version: HttpVersion, target: &Target, payload: &Payload) -> Self {
-        match version {
-            HttpVersion::Http1 => {
+    pub(crate) fn new(endpoint: &Endpoint, protocol: Protocol, target: &Target, payload: &Payload) -> Self {
+        match protocol {
+            Protocol::Http1 => {
                 let headers =
                     format!("content-type: {PROTO}\r\naccept: {PROTO}\r\ncontent-length: {}\r\n", payload.input.len());
                 let mut request = http1::request_head(endpoint, "POST", target, "", &headers);
                 request.extend_from_slice(&payload.input);
                 Self::Http1(request)
             }
-            HttpVersion::Http2 => {
+            Protocol::Grpc => {
+                Self::Grpc(Box::new(grpc::head(endpoint, "Append", target)), grpc::append(target, payload))
+            }
+            Protocol::Http2 => {
                 let headers = [(header::CONTENT_TYPE, PROTO), (header::ACCEPT, PROTO)];
                 let head = RequestHead::new(endpoint, Method::POST, target, "", &headers);
                 Self::Http2(Box::new(head), payload.input.clone())
@@ -43,24 +47,27 @@ pub(crate) enum Channel {
     Http1(Endpoint, Option<http1::Connection>),
     /// A clone of a connection that other channels use as well.
     Http2(http2::Connection),
+    /// Likewise.
+    Grpc(http2::Connection),
 }
 
 impl Channel {
     /// `count` channels. Over HTTP/1.1 each is a connection; over HTTP/2 they share a few.
-    pub(crate) async fn open_many(endpoint: &Endpoint, version: HttpVersion, count: usize) -> Result<Vec<Self>> {
+    pub(crate) async fn open_many(endpoint: &Endpoint, protocol: Protocol, count: usize) -> Result<Vec<Self>> {
         let mut channels = Vec::with_capacity(count);
-        match version {
-            HttpVersion::Http1 => {
+        match protocol {
+            Protocol::Http1 => {
                 for _ in 0..count {
                     let connection = http1::Connection::open(endpoint).await?;
                     channels.push(Self::Http1(endpoint.clone(), Some(connection)));
                 }
             }
-            HttpVersion::Http2 => {
+            Protocol::Http2 | Protocol::Grpc => {
+                let channel = if protocol == Protocol::Grpc { Self::Grpc } else { Self::Http2 };
                 while channels.len() < count {
                     let connection = http2::Connection::open(endpoint).await?;
                     let clones = CHANNELS_PER_HTTP2_CONNECTION.min(count - channels.len());
-                    channels.extend((0..clones).map(|_| Self::Http2(connection.clone())));
+                    channels.extend((0..clones).map(|_| channel(connection.clone())));
                 }
             }
         }
@@ -81,8 +88,11 @@ impl Channel {
                 answer
             }
             (Self::Http2(connection), Request::Http2(head, body)) => connection.exchange(head, body.clone()).await?,
-            (Self::Http1(..), Request::Http2(..)) | (Self::Http2(_), Request::Http1(_)) => {
-                unreachable!("channel and request are made for the same version")
+            (Self::Grpc(connection), Request::Grpc(head, message)) => {
+                return grpc::ack(&connection.call(head, message.clone()).await?, records);
+            }
+            (Self::Http1(..) | Self::Http2(_) | Self::Grpc(_), _) => {
+                unreachable!("channel and request are made for the same protocol")
             }
         };
         if status == 200 { Ack::of(&body, records) } else { Err(ClientError::status(status, &body)) }

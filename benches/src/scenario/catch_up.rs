@@ -47,8 +47,9 @@ fn target(context: &Context<'_>) -> Target {
 
 async fn write(context: &Context<'_>, payload: &Payload, batches: u64, seat: &Seat) {
     let written = async {
-        let transport = Transport::open(&context.endpoint, context.settings.session_http).await?;
+        let transport = Transport::open(&context.endpoint, context.settings.session).await?;
         let session = transport.append(&target(context)).await?;
+        let payload = &transport.prepared(&target(context), payload);
         let window = payload.window(super::sessions::BULK_WINDOW_BYTES);
         pipeline::drive(session, payload, window, &Pace::Closed, Until::Sent(batches), &seat.recorder).await
     };
@@ -58,7 +59,7 @@ async fn write(context: &Context<'_>, payload: &Payload, batches: u64, seat: &Se
 }
 
 async fn read(context: &Context<'_>, payload: &Payload, records: u64, seat: &Seat) -> Result<()> {
-    let transport = Transport::open(&context.endpoint, context.settings.session_http).await?;
+    let transport = Transport::open(&context.endpoint, context.settings.session).await?;
     let mut reader = transport.read(&target(context), &format!("?seq_num=0&count={records}")).await?;
     let mut check = Check::whole_stream(payload.body_crcs.clone());
     while !seat.recorder.is_over() && reader.fill().await? {

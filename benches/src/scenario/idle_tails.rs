@@ -83,7 +83,7 @@ async fn hold(context: &Context<'_>, tails: std::ops::Range<usize>, stage: &Stag
     let all: Vec<usize> = tails.collect();
     for of_connection in all.chunks(TAILS_PER_CONNECTION) {
         let of_connection = of_connection.to_vec();
-        let transport = Transport::open(&context.endpoint, context.settings.session_http).await?;
+        let transport = Transport::open(&context.endpoint, context.settings.session).await?;
         let (basin, recorder) = (context.basin.clone(), Rc::clone(&seat.recorder));
         opening.spawn_local(async move {
             let mut readers = Vec::with_capacity(of_connection.len());

@@ -93,8 +93,8 @@ fn go_round(context: &Context<'_>, round: Round) -> Outcome<()> {
 }
 
 async fn appends(context: &Context<'_>, round: Round, payload: &Payload, seat: &Seat) -> Result<()> {
-    let version = context.settings.unary_http;
-    let channels = Channel::open_many(&context.endpoint, version, seat.share(round.in_flight).len()).await?;
+    let protocol = context.settings.unary;
+    let channels = Channel::open_many(&context.endpoint, protocol, seat.share(round.in_flight).len()).await?;
     let mine = if round.streams < seat.count { 0..round.streams } else { seat.share(round.streams) };
     let pace = seat.pace(round.rate)?;
     let payload = Rc::new(payload.clone());
@@ -116,7 +116,7 @@ async fn appends(context: &Context<'_>, round: Round, payload: &Payload, seat: &
                 turn.set(index + 1);
                 let stream = mine.start + index % mine.len();
                 let target = Target::new(&basin, format!("many-{stream:07}"));
-                let request = Request::new(&endpoint, version, &target, &payload);
+                let request = Request::new(&endpoint, protocol, &target, &payload);
                 match channel.append(&request, payload.size.records).await {
                     Ok(_) => recorder.succeeded(due_at, payload.size),
                     Err(error) => {

@@ -4,6 +4,7 @@ mod catch_up;
 mod idle_tails;
 mod many_streams;
 mod null;
+mod open_sessions;
 mod sessions;
 mod tail_fanout;
 mod tail_latency;
@@ -117,6 +118,7 @@ impl Scenario {
             Self::ManyStreams => many_streams::run(context),
             Self::MillionStreams => many_streams::create_a_million(context),
             Self::IdleTails => idle_tails::run(context),
+            Self::OpenSessions => open_sessions::run(context),
             Self::Null => null::run(context),
         }
     }
@@ -140,6 +142,7 @@ impl Scenario {
             | Self::ManyStreams
             | Self::MillionStreams
             | Self::IdleTails
+            | Self::OpenSessions
             | Self::Null => FloorKind::None,
         }
     }
@@ -158,6 +161,7 @@ impl Scenario {
             | Self::TailFanout
             | Self::MillionStreams
             | Self::IdleTails
+            | Self::OpenSessions
             | Self::Null => false,
         }
     }

@@ -68,14 +68,15 @@ pub(super) fn drive(context: &Context<'_>, load: SessionLoad, payload: &Payload)
 async fn sessions(context: &Context<'_>, load: SessionLoad, payload: &Payload, seat: &Seat) -> Result<()> {
     let mine: Vec<usize> = seat.share(load.sessions).collect();
     let pace = seat.pace(context.settings.rate)?;
-    let payload = Rc::new(payload.clone());
     let mut running = JoinSet::new();
     for of_connection in mine.chunks(SESSIONS_PER_CONNECTION) {
-        let transport = Transport::open(&context.endpoint, context.settings.session_http).await?;
+        let transport = Transport::open(&context.endpoint, context.settings.session).await?;
         for index in of_connection {
             let stream = format!("session-{}-{index}", load.sessions);
-            let session = transport.append(&Target::new(&context.basin, stream)).await?;
-            let (payload, pace, recorder) = (Rc::clone(&payload), pace.clone(), Rc::clone(&seat.recorder));
+            let target = Target::new(&context.basin, stream);
+            let session = transport.append(&target).await?;
+            let (payload, pace, recorder) =
+                (transport.prepared(&target, payload), pace.clone(), Rc::clone(&seat.recorder));
             running.spawn_local(async move {
                 let done = pipeline::drive(session, &payload, load.window, &pace, Until::WindowEnds, &recorder).await;
                 if let Err(error) = done {

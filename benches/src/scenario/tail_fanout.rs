@@ -98,7 +98,8 @@ async fn write(
     let settings = context.settings;
     admin::create_stream(&context.endpoint, target).await?;
     stage.is_created.store(true, Ordering::Relaxed);
-    let session = Transport::open(&context.endpoint, settings.session_http).await?.append(target).await?;
+    let transport = Transport::open(&context.endpoint, settings.session).await?;
+    let (session, payload) = (transport.append(target).await?, &transport.prepared(target, payload));
     while stage.readers_open.load(Ordering::Relaxed) < readers && !seat.recorder.is_over() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
@@ -124,7 +125,7 @@ async fn read_all(
     }
     let mut sessions = Vec::new();
     for _ in 0..readers {
-        let transport = Transport::open(&context.endpoint, context.settings.session_http).await?;
+        let transport = Transport::open(&context.endpoint, context.settings.session).await?;
         sessions.push(transport.read(target, "?seq_num=0").await?);
         stage.readers_open.fetch_add(1, Ordering::Relaxed);
     }

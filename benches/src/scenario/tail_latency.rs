@@ -46,7 +46,7 @@ pub(super) fn run(context: &Context<'_>) -> Vec<Measure> {
 
 async fn tail(context: &Context<'_>, seat: &Seat, window: Window, deliveries: &mut Latencies) -> Result<()> {
     let target = Target::new(&context.basin, "tail-latency");
-    let transport = Transport::open(&context.endpoint, context.settings.session_http).await?;
+    let transport = Transport::open(&context.endpoint, context.settings.session).await?;
     let reader = transport.read(&target, "?seq_num=0").await?;
     let delivered = Delivered { last: Cell::new((0, Instant::now())), more: Notify::new() };
     tokio::select! {
@@ -78,8 +78,8 @@ async fn append(
 ) -> Result<()> {
     let (settings, recorder) = (context.settings, &seat.recorder);
     let payload = Payload::single(settings.record_bytes_or(1 << 10));
-    let request = Request::new(&context.endpoint, settings.unary_http, target, &payload);
-    let mut channels = Channel::open_many(&context.endpoint, settings.unary_http, 1).await?;
+    let request = Request::new(&context.endpoint, settings.unary, target, &payload);
+    let mut channels = Channel::open_many(&context.endpoint, settings.unary, 1).await?;
     let pace = seat.pace(settings.rate)?;
     while let Some(due_at) = pace.next(recorder).await {
         let ack = channels[0].append(&request, payload.size.records).await?;

@@ -8,12 +8,12 @@ use crate::client::{Result, Target, admin};
 use crate::fleet::{self, Outcome, Seat};
 use crate::payload::Payload;
 use crate::recorder::Window;
-use crate::settings::HttpVersion;
+use crate::settings::Protocol;
 
 /// How much, and how.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct UnaryLoad {
-    pub(super) version: HttpVersion,
+    pub(super) protocol: Protocol,
     pub(super) in_flight: usize,
     pub(super) record_bytes: usize,
     pub(super) streams: usize,
@@ -22,7 +22,7 @@ pub(super) struct UnaryLoad {
 pub(super) fn latency(context: &Context<'_>) -> Vec<Measure> {
     let settings = context.settings;
     let load = UnaryLoad {
-        version: settings.unary_http,
+        protocol: settings.unary,
         in_flight: settings.concurrency.unwrap_or(1),
         record_bytes: settings.record_bytes_or(1 << 10),
         streams: settings.streams.unwrap_or(1),
@@ -40,7 +40,7 @@ pub(super) fn small(context: &Context<'_>) -> Vec<Measure> {
 pub(super) fn small_load(context: &Context<'_>) -> UnaryLoad {
     let settings = context.settings;
     UnaryLoad {
-        version: settings.unary_http,
+        protocol: settings.unary,
         in_flight: settings.concurrency.unwrap_or(SMALL_CONCURRENCY),
         record_bytes: settings.record_bytes_or(100),
         streams: settings.streams.unwrap_or(SMALL_STREAMS),
@@ -82,11 +82,11 @@ fn target(context: &Context<'_>, load: UnaryLoad, index: usize) -> Target {
 /// One seat's channels, each with one append in flight.
 async fn appends(context: &Context<'_>, load: UnaryLoad, payload: &Payload, seat: &Seat) -> Result<()> {
     let mine = seat.share(load.in_flight);
-    let channels = Channel::open_many(&context.endpoint, load.version, mine.len()).await?;
+    let channels = Channel::open_many(&context.endpoint, load.protocol, mine.len()).await?;
     let pace = seat.pace(context.settings.rate)?;
     let mut workers = JoinSet::new();
     for (index, mut channel) in mine.zip(channels) {
-        let request = Request::new(&context.endpoint, load.version, &target(context, load, index), payload);
+        let request = Request::new(&context.endpoint, load.protocol, &target(context, load, index), payload);
         let (pace, recorder, size) = (pace.clone(), seat.recorder.clone(), payload.size);
         workers.spawn_local(async move {
             while let Some(due_at) = pace.next(&recorder).await {
