@@ -4,7 +4,7 @@ bounded, and never guess around damage.
 
   tests/garbage/garbage.py --driver threads --seed 1             what CI runs
   tests/garbage/garbage.py --driver threads --seed 7 --times 20  twenty times as much garbage
-  tests/garbage/garbage.py --only port | disk
+  tests/garbage/garbage.py --only port | tls | disk
 
 Same seed, same bytes (the interleaving with the bystander stays the machine's own).
 """
@@ -22,6 +22,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 import attacks  # noqa: E402
 import damage  # noqa: E402
 import raw_http  # noqa: E402
+import tls  # noqa: E402
 from millrace_process import Millrace  # noqa: E402
 
 # What the process may hold above what it held before the first attack.
@@ -40,14 +41,17 @@ def main():
     parser.add_argument("--driver", default="auto")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--times", type=int, default=1)
-    parser.add_argument("--only", choices=["port", "disk"])
+    parser.add_argument("--only", choices=["port", "tls", "disk"])
     options = parser.parse_args()
     tally = Tally()
     with tempfile.TemporaryDirectory(prefix="millrace-garbage-") as folder:
         folder = pathlib.Path(folder)
-        if options.only != "disk":
+        if options.only not in ("disk", "tls"):
             attack_the_port(folder / "port", options, tally)
-        if options.only != "port":
+        if options.only in (None, "tls"):
+            for name, check in tls.checks(folder, options, ARGUMENTS, GROWTH_BYTES_MAX):
+                tally.run(name, check)
+        if options.only in (None, "disk"):
             for name, check in damage.checks(folder, options):
                 tally.run(name, check)
     print(f"{tally.passed} passed, {tally.failed} failed")
