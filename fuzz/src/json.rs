@@ -1,8 +1,9 @@
 //! JSON bodies from clients.
 
 use api::json::{
-    append_input, basin_config, parse_basin_reconfiguration, parse_create_basin, parse_create_stream,
-    parse_ensure_basin, parse_ensure_stream, parse_stream_reconfiguration, stream_config, stream_config_header,
+    append_input, basin_config, first_form_input, parse_basin_reconfiguration, parse_create_basin, parse_create_stream,
+    parse_ensure_basin, parse_ensure_stream, parse_issue_access_token, parse_stream_reconfiguration, stream_config,
+    stream_config_header,
 };
 use api::{ApiError, Format};
 use model::{BasinConfig, StreamConfig};
@@ -15,6 +16,13 @@ pub fn json(input: &[u8]) {
         if let Some((batch, conditions)) = checked(append_input(input, format)) {
             check_input(&batch, &conditions);
         }
+    }
+    if let Some((batch, conditions)) = checked(first_form_input(input)) {
+        check_input(&batch, &conditions);
+    }
+    if let Some(request) = checked(parse_issue_access_token(input)) {
+        // What a token may do is within what the most powerful one may.
+        assert_eq!(request.scope.check_within(&model::Scope::all()), Ok(()), "{request:?}");
     }
     if let Some(request) = checked(parse_create_basin(input)) {
         check_basin_config(&request.config);

@@ -256,7 +256,7 @@ fn checkpoint(input: &mut Input<'_>) {
     run.extend_from_slice(&0u64.to_le_bytes());
     run.extend_from_slice(&u32::try_from(rows.len()).expect("a few").to_le_bytes());
     rows.iter().for_each(|row| run.extend_from_slice(row));
-    assert_eq!(loaded(&[(3, run), (5, vec![0; 8])]), Ok(rows), "rows read back");
+    assert_eq!(loaded(&[(7, run), (5, vec![0; 8])]), Ok(rows), "rows read back");
 }
 
 fn loaded(pieces: &[(u8, Vec<u8>)]) -> Result<Vec<Vec<u8>>, String> {
