@@ -62,9 +62,9 @@ pub(crate) enum Kind {
 /// How somebody asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Turn {
-    /// Once: a refusal is the answer.
+    /// By itself: a refusal says when it would be admitted if nobody else came.
     Once,
-    /// Again and again until it is admitted: a refusal says when its turn to try is.
+    /// As one of many that wait: a refusal says when its turn to ask again is.
     InLine,
 }
 
@@ -179,14 +179,16 @@ impl Limits {
         })
     }
 
-    /// The same for a batch that waits for its turn; `is_first` when it has not asked before.
+    /// The same for a batch that waits for its turn and has been refused `refusals_count` times. At its turn it asks a few
+    /// times, because somebody may have come in between and be a little ahead of it; then it goes to the end of the line.
     ///
     /// # Errors
     /// When a limit is reached: nothing was taken, and `retry_after_ns` is this batch's turn to ask again.
-    pub(crate) fn admit_in_line(&self, subject: &Subject, bytes: u64, is_first: bool) -> Result<(), Limited> {
+    pub(crate) fn admit_in_line(&self, subject: &Subject, bytes: u64, refusals_count: u32) -> Result<(), Limited> {
         let Some(shared) = &self.shared else { return Ok(()) };
-        shared.admit(subject, bytes, Turn::InLine, shared.now_ns()).inspect_err(|limited| {
-            if is_first {
+        let turn = if refusals_count.is_multiple_of(TRIES_PER_TURN) { Turn::InLine } else { Turn::Once };
+        shared.admit(subject, bytes, turn, shared.now_ns()).inspect_err(|limited| {
+            if refusals_count == 0 {
                 self.metrics.limit_waits_total(*limited).add(1);
             }
         })
@@ -256,6 +258,8 @@ impl From<Limited> for ApiError {
 pub(crate) const SCOPES: [Scope; 3] = [Scope::Token, Scope::Basin, Scope::Stream];
 /// Every kind.
 pub(crate) const KINDS: [Kind; 3] = [Kind::Appends, Kind::Bytes, Kind::Sessions];
+/// How often a batch asks at its turn.
+const TRIES_PER_TURN: u32 = 3;
 /// Nobody knows when a session ends.
 const SESSION_RETRY_NS: u64 = 1_000_000_000;
 

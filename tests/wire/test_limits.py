@@ -1,5 +1,5 @@
-"""Limits per token, basin and stream: single appends are refused until it is time, sessions are slowed down, and a limit means
-the whole server.
+"""Limits per token, basin and stream: single appends are refused until it is time, sessions are slowed down, and a limit
+means the whole server.
 
 Times are compared with the least that a limit permits, never with a most, so a slow machine breaks no test.
 """
@@ -41,9 +41,9 @@ class Server(millrace_process.Millrace):
     def holder(self, stream):
         """The same stream for the holder of a new token, and the token's id."""
         account, headers = self.account()
-        everything = {"basins": {"prefix": ""}, "streams": {"prefix": ""}, "op_groups": {"stream": {"read": True, "write": True}}}
+        scope = {"basins": {"prefix": ""}, "streams": {"prefix": ""}, "op_groups": {"stream": {"read": True, "write": True}}}
         token_id = raw_http.unique("token")
-        issued = account.send("POST", "/access-tokens", {"id": token_id, "scope": everything}, headers)
+        issued = account.send("POST", "/access-tokens", {"id": token_id, "scope": scope}, headers)
         assert issued.status == 201, issued
         return Holder(self.target, stream.basin.name, issued.json()["access_token"]).stream(stream.name), token_id
 
@@ -82,7 +82,8 @@ def start(tmp_path):
 
 
 def session(stream):
-    opened = raw_http.Session.append(stream, {"authorization": f"Bearer {stream.basin.secret}"}, timeout=TRIES_SECONDS_MAX)
+    headers = {"authorization": f"Bearer {stream.basin.secret}"}
+    opened = raw_http.Session.append(stream, headers, timeout=TRIES_SECONDS_MAX)
     assert opened.read_head() == 200
     return opened
 

@@ -13,6 +13,7 @@ use crate::admission::{Limited, Limits, Subject};
 /// How a batch stands in line. It has not asked yet when it is new.
 #[derive(Default)]
 pub(crate) struct InLine {
+    refusals_count: u32,
     since: Option<Instant>,
     sleep: Option<Pin<Box<Sleep>>>,
 }
@@ -30,9 +31,10 @@ impl InLine {
             if let Some(sleep) = &mut self.sleep {
                 ready!(sleep.as_mut().poll(cx));
             }
-            let Err(limited) = limits.admit_in_line(subject, metered_bytes, self.since.is_none()) else {
+            let Err(limited) = limits.admit_in_line(subject, metered_bytes, self.refusals_count) else {
                 return Poll::Ready(Ok(()));
             };
+            self.refusals_count += 1;
             let now = Instant::now();
             let last = *self.since.get_or_insert(now) + WAIT_MAX;
             if now >= last {
