@@ -205,6 +205,14 @@ impl Limits {
     }
 }
 
+impl Seat {
+    /// Whose it is.
+    #[must_use]
+    pub(crate) const fn subject(&self) -> Subject {
+        self.subject
+    }
+}
+
 impl Drop for Seat {
     fn drop(&mut self) {
         if let Some(shared) = &self.shared {

@@ -261,6 +261,10 @@ fn print_banner(
     if let (Some(tls), true) = (doors.tls, settings.tls_self) {
         println!("clients must trust {}", tls.cert_path().display());
     }
+    let limits = [&settings.token_limits, &settings.basin_limits, &settings.stream_limits];
+    for (scope, limits) in admission::SCOPES.into_iter().zip(limits).filter(|(_, limits)| !limits.is_off()) {
+        println!("limits of each {}: {limits}", scope.as_str());
+    }
     println!("access tokens: {}", if doors.gate.is_required() { "required" } else { "not required" });
     let host =
         if address.ip().is_unspecified() { format!("127.0.0.1:{}", address.port()) } else { address.to_string() };

@@ -41,7 +41,8 @@ class Server(millrace_process.Millrace):
     def holder(self, stream):
         """The same stream for the holder of a new token, and the token's id."""
         account, headers = self.account()
-        scope = {"basins": {"prefix": ""}, "streams": {"prefix": ""}, "op_groups": {"stream": {"read": True, "write": True}}}
+        all_ops = {"stream": {"read": True, "write": True}}
+        scope = {"basins": {"prefix": ""}, "streams": {"prefix": ""}, "op_groups": all_ops}
         token_id = raw_http.unique("token")
         issued = account.send("POST", "/access-tokens", {"id": token_id, "scope": scope}, headers)
         assert issued.status == 201, issued
@@ -334,6 +335,17 @@ def test_limits_that_make_no_sense_are_refused_with_what_to_do(tmp_path, text, w
             [millrace_process.binary(), "serve", "--print-config", *arguments], capture_output=True, text=True, timeout=60
         )
         assert ran.returncode == 2 and why in ran.stderr, ran
+
+
+def test_the_banner_says_what_is_in_force(start):
+    server = start("--token-limits", "sessions=7", "--stream-limits", "burst-ms=50,bytes-per-second=4MiB")
+    deadline = time.monotonic() + TRIES_SECONDS_MAX
+    # The first requests are answered while the banner is still being printed.
+    while "access tokens:" not in (banner := server.log_path.read_text()):
+        assert time.monotonic() < deadline, banner
+        time.sleep(0.02)
+    lines = [line for line in banner.splitlines() if line.startswith("limits of each")]
+    assert lines == ["limits of each token: sessions=7", "limits of each stream: bytes-per-second=4MiB, burst-ms=50"]
 
 
 def test_limits_come_from_the_file_and_are_printed_as_they_are_read(tmp_path):

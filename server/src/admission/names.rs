@@ -1,8 +1,8 @@
 //! What the names of one kind (tokens, basins or streams) have used of their limits, for all fronts.
 //!
-//! Bounded: a name is kept only while its bucket is not full or a session of it is open. At [`NAMES_MAX`] names per part
-//! those that are full again are forgotten; when none is, further names share one bucket until there is room: they are
-//! limited together, never not at all. Open sessions are bounded by the fronts.
+//! Bounded: at [`NAMES_MAX`] names per part those whose buckets are full again are forgotten, which changes nothing for them.
+//! When none is, further names share one bucket until there is room: they are limited together, never not at all. Names
+//! with open sessions are as many as the sessions, which the fronts bound (`sessions-max`).
 //!
 //! Names are kept as 64-bit hashes with a secret key: that any two of as many names share a bucket is one in 10^9.
 
@@ -166,7 +166,7 @@ impl Used {
 
 /// Parts of a kind: fronts rarely want the same one at once.
 const PARTS_COUNT: usize = 16;
-/// Names of one part that are kept; see above for what happens then. All in all 65,536 of a kind, about 6 MiB.
+/// Names of one part that are kept; see above for what happens then. All in all 65,536 of a kind, in 9 MiB.
 const NAMES_MAX: usize = 4096;
 /// A part that is full of busy names is not searched more often than this.
 const SWEEP_NS: u64 = 10_000_000;

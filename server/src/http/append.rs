@@ -226,20 +226,18 @@ async fn open_session(
         encryption::check_header(headers)?;
         let config = stream_config_header(headers)?;
         not_deleting(&basin)?;
-        let subject = front.limits.subject(access.token_id(), &basin.name, &stream);
         let place = front.sessions.enter(&front.watch, connection)?.guarded(Guard::new(&front.gate, access));
-        let place = place.seated(front.limits.seat(subject)?);
+        let place = place.seated(front.limits.seat(front.limits.subject(access.token_id(), &basin.name, &stream))?);
         let create = creates(&basin, access).then(|| stream_spec(&basin, &config));
         let (shard, target) = front.router.target(&basin, stream);
         let reply = front.store.ask(shard, Op::OpenSession { target: target.clone(), create }).await?;
         let Reply::Opened(incarnation, cipher) = reply else { unexpected("the opening of a session", &reply) };
         let sealer = encryption::sealer(headers, cipher, &target, incarnation)?;
-        Ok((place, subject, shard, Target { incarnation: Some(incarnation), ..target }, sealer))
+        Ok((place, shard, Target { incarnation: Some(incarnation), ..target }, sealer))
     };
     match opened.await {
-        Ok((place, subject, shard, target, sealer)) => {
-            let session =
-                AppendSession::new(front, connection, (place, subject), (shard, target), (access, sealer), body);
+        Ok((place, shard, target, sealer)) => {
+            let session = AppendSession::new(front, connection, place, (shard, target), (access, sealer), body);
             Ok(answer::streaming("s2s/proto", Kind::Append(Box::new(session))))
         }
         Err(error) => Err((body, error)),

@@ -80,7 +80,7 @@ impl AppendSession {
     pub(crate) fn new(
         front: &Rc<Front>,
         connection: &Rc<Connection>,
-        (place, subject): (Place, Subject),
+        place: Place,
         (shard, target): (ShardId, Target),
         (access, sealer): (&Access, Option<Sealer>),
         body: Incoming,
@@ -88,9 +88,9 @@ impl AppendSession {
         Self {
             front: Rc::clone(front),
             connection: Rc::clone(connection),
+            subject: place.subject(),
             place,
             access: access.clone(),
-            subject,
             id: front.store.new_session(),
             shard,
             target,

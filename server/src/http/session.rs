@@ -10,7 +10,7 @@ use api::{ApiError, Code};
 
 use super::watch::{Connection, WRITE_SECS_MAX, Watch};
 use crate::access::guard::Guard;
-use crate::admission::Seat;
+use crate::admission::{Seat, Subject};
 use crate::metrics::FrontMetrics;
 
 /// The sessions of a front.
@@ -108,6 +108,12 @@ impl Place {
     pub(crate) fn seated(mut self, seat: Seat) -> Self {
         self.seat = Some(seat);
         self
+    }
+
+    /// What the session's batches are limited by. Whoever opens a session of a stream takes a seat first.
+    #[must_use]
+    pub(crate) fn subject(&self) -> Subject {
+        self.seat.as_ref().expect("a session that appends is counted within the limits of its names").subject()
     }
 
     /// Whether the session's token still stands.
