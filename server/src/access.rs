@@ -20,7 +20,7 @@ use engine::driver::TokenDirectory;
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use model::token::{On, Operation};
-use model::{AccessToken, Batch, Command, InvalidName, SecretHash, StreamName};
+use model::{AccessToken, Batch, Command, InvalidName, SecretHash, StreamName, TokenId};
 use subtle::ConstantTimeEq as _;
 
 use crate::clock::now_ms;
@@ -202,6 +202,15 @@ impl Access {
         match self.stream_prefix() {
             "" => Some(name),
             prefix => StreamName::try_from(name.as_str().strip_prefix(prefix)?).ok(),
+        }
+    }
+
+    /// The token, if one of ours was shown.
+    #[must_use]
+    pub(crate) fn token_id(&self) -> Option<&TokenId> {
+        match self {
+            Self::Open => None,
+            Self::Token(token) => Some(&token.id),
         }
     }
 

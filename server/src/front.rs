@@ -13,6 +13,7 @@ use tokio::sync::watch;
 
 use crate::access::Gate;
 use crate::access::ready::Ready;
+use crate::admission::{self, Limits};
 use crate::clock::now_ms;
 use crate::host;
 use crate::http::limits::Budgets;
@@ -45,6 +46,8 @@ pub(crate) struct Seed {
     pub(crate) gate: Gate,
     /// Told to all fronts when the first may let somebody in.
     pub(crate) ready: Ready,
+    /// The limits that the settings give, for all fronts.
+    pub(crate) limits: Option<Arc<admission::Shared>>,
     /// Its counters.
     pub(crate) metrics: Arc<FrontMetrics>,
     /// Where it puts what it meters.
@@ -67,7 +70,8 @@ pub(crate) fn run(seed: Seed, settings: &Settings) -> std::io::Result<()> {
 }
 
 async fn serve(seed: Seed, settings: &Settings) -> std::io::Result<()> {
-    let Seed { listener, tls, shards, port, router, gate, ready, metrics, totals, asker, scrape, mut phase } = seed;
+    let Seed { listener, tls, shards, port, router, gate, ready, limits, metrics, totals, asker, scrape, mut phase } =
+        seed;
     for shard in shards {
         let running = shard.begin().map_err(|error| std::io::Error::other(error.to_string()))?;
         vital("shard", host::run(running));
@@ -84,6 +88,7 @@ async fn serve(seed: Seed, settings: &Settings) -> std::io::Result<()> {
         scrape,
         watch: Rc::new(Watch::new(Arc::clone(&metrics))),
         sessions: Rc::new(Sessions::new(settings.sessions_max, Arc::clone(&metrics))),
+        limits: Limits::new(limits, Arc::clone(&metrics)),
         budgets: Budgets::new(settings.front_bytes_max.as_usize(), &metrics),
         lease_waits: crate::http::lease::Waits::default(),
         cors: !settings.no_cors,

@@ -6,6 +6,7 @@ pub(crate) mod append_session;
 pub(crate) mod control;
 pub(crate) mod cursor;
 pub(crate) mod dispatch;
+pub(crate) mod in_line;
 pub(crate) mod lease;
 pub(crate) mod limits;
 pub(crate) mod listen;
@@ -24,6 +25,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::access::Gate;
+use crate::admission::Limits;
 use crate::meters::FrontMeters;
 use crate::meters::keeper::Asker;
 use crate::metrics::FrontMetrics;
@@ -66,6 +68,8 @@ pub(crate) struct Front {
     pub(crate) watch: Rc<Watch>,
     /// Open sessions.
     pub(crate) sessions: Rc<Sessions>,
+    /// What tokens, basins and streams may do.
+    pub(crate) limits: Limits,
     /// Memory for bodies and for batches on their way.
     pub(crate) budgets: Budgets,
     /// The one location that there is.

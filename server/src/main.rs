@@ -2,6 +2,7 @@
 //! data directory.
 
 mod access;
+mod admission;
 mod clock;
 mod encryption;
 mod front;

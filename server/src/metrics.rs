@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use engine::event::Appended;
 use engine::shard::ShardStats;
 
+use crate::admission::{KINDS, Limited, SCOPES};
 use crate::http::route::ROUTE_NAMES;
 
 /// A number that one thread writes and any thread reads.
@@ -66,11 +67,16 @@ const STATUSES: [u16; 24] = [
     0,
 ];
 
+type ByLimit = [[Counter; KINDS.len()]; SCOPES.len()];
+
 /// What one front counts.
 #[derive(Debug)]
 pub(crate) struct FrontMetrics {
     requests: Box<[[Counter; STATUSES.len()]]>,
     append_stages: [Histogram; STAGES.len()],
+    /// By scope and kind.
+    limited_total: ByLimit,
+    limit_waits_total: ByLimit,
     /// Connections that are open.
     pub(crate) connections: Counter,
     /// Connections accepted since the start.
@@ -94,6 +100,8 @@ impl Default for FrontMetrics {
         Self {
             requests: ROUTE_NAMES.iter().map(|_| Default::default()).collect(),
             append_stages: Default::default(),
+            limited_total: Default::default(),
+            limit_waits_total: Default::default(),
             connections: Counter::default(),
             connections_total: Counter::default(),
             connections_refused_total: Counter::default(),
@@ -111,6 +119,18 @@ impl FrontMetrics {
     pub(crate) fn request(&self, route: usize, status: u16) {
         let column = STATUSES.iter().position(|s| *s == status).unwrap_or(STATUSES.len() - 1);
         self.requests[route][column].add(1);
+    }
+
+    /// What a limit has refused.
+    #[must_use]
+    pub(crate) const fn limited_total(&self, limited: Limited) -> &Counter {
+        &self.limited_total[limited.scope as usize][limited.kind as usize]
+    }
+
+    /// What a limit has made wait.
+    #[must_use]
+    pub(crate) const fn limit_waits_total(&self, limited: Limited) -> &Counter {
+        &self.limit_waits_total[limited.scope as usize][limited.kind as usize]
     }
 
     /// Counts the times of a durable append that is answered at `now_us`.
@@ -138,6 +158,7 @@ pub(crate) fn render(fronts: &[&FrontMetrics], shards: &[ShardStats]) -> String 
     page.requests(fronts);
     page.stages(fronts);
     page.fronts(fronts);
+    page.limits(fronts);
     page.shards(shards);
     page.0
 }
@@ -205,6 +226,30 @@ impl Page {
             let name = format!("millrace_{name}");
             self.head(&name, kind, help);
             self.line(&name, "", fronts.iter().map(|f| get(f)).sum());
+        }
+    }
+
+    fn limits(&mut self, fronts: &[&FrontMetrics]) {
+        type Get = fn(&FrontMetrics) -> &ByLimit;
+        let rows: [(&str, &str, Get); 2] = [
+            ("millrace_limited_total", "Appends and sessions refused by a limit of the settings.", |f| {
+                &f.limited_total
+            }),
+            ("millrace_limit_waits_total", "Batches of append sessions that such a limit made wait.", |f| {
+                &f.limit_waits_total
+            }),
+        ];
+        for (name, help, get) in rows {
+            self.head(name, "counter", help);
+            for (row, scope) in SCOPES.into_iter().enumerate() {
+                for (column, kind) in KINDS.into_iter().enumerate() {
+                    let sum = fronts.iter().map(|f| get(f)[row][column].get()).sum();
+                    if sum > 0 {
+                        let labels = format!("{{scope=\"{}\",kind=\"{}\"}}", scope.as_str(), kind.as_str());
+                        self.line(name, &labels, sum);
+                    }
+                }
+            }
         }
     }
 

@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use crate::access::ready::Ready;
 use crate::access::secret::Secret;
 use crate::access::{Gate, root};
+use crate::admission;
 use crate::front::{self, Seed};
 use crate::http::{Phase, listen};
 use crate::meters::Keeper;
@@ -217,6 +218,7 @@ fn start_fronts(
             metrics::render(&fronts, &node.upgrade().map(|node| node.stats()).unwrap_or_default())
         })
     };
+    let limits = admission::Shared::new([&settings.token_limits, &settings.basin_limits, &settings.stream_limits]);
     let mut fronts = Vec::new();
     for ((index, (listener, ready)), metrics) in (0..).zip(listeners).zip(&metrics) {
         let seed = Seed {
@@ -227,6 +229,7 @@ fn start_fronts(
             router: Router::new(node.basins(), node.placement()),
             gate: doors.gate.clone(),
             ready,
+            limits: limits.clone(),
             metrics: Arc::clone(metrics),
             totals: doors.keeper.totals(),
             asker: doors.keeper.asker(),
@@ -257,6 +260,10 @@ fn print_banner(
     println!("listening on {scheme}://{address}");
     if let (Some(tls), true) = (doors.tls, settings.tls_self) {
         println!("clients must trust {}", tls.cert_path().display());
+    }
+    let limits = [&settings.token_limits, &settings.basin_limits, &settings.stream_limits];
+    for (scope, limits) in admission::SCOPES.into_iter().zip(limits).filter(|(_, limits)| !limits.is_off()) {
+        println!("limits of each {}: {limits}", scope.as_str());
     }
     println!("access tokens: {}", if doors.gate.is_required() { "required" } else { "not required" });
     let host =

@@ -10,6 +10,7 @@ use clap::{ArgMatches, Args, FromArgMatches, ValueEnum};
 use serde::Deserialize;
 
 use crate::access::root_setting::RootToken;
+use crate::admission::setting::NameLimits;
 use crate::size::ByteSize;
 
 /// Declares every setting once: the struct of final values, the flags and variables, and the keys of the file.
@@ -79,6 +80,13 @@ settings! {
     sessions_max: usize = 65_536, "sessions-max", "MILLRACE_SESSIONS_MAX";
     /// Memory per front for request bodies and for batches on their way to slow readers; beyond it requests are answered 429 and readers fetch no further ahead
     front_bytes_max: ByteSize = ByteSize(512 << 20), "front-bytes-max", "MILLRACE_FRONT_BYTES_MAX";
+    /// Limits of each access token, over all fronts: any of appends-per-second=N, bytes-per-second=SIZE, burst-ms=N and
+    /// sessions=N, with commas between them. More are answered 429; append sessions are slowed down instead
+    token_limits: NameLimits = NameLimits::off(), "token-limits", "MILLRACE_TOKEN_LIMITS";
+    /// The same for each basin
+    basin_limits: NameLimits = NameLimits::off(), "basin-limits", "MILLRACE_BASIN_LIMITS";
+    /// The same for each stream
+    stream_limits: NameLimits = NameLimits::off(), "stream-limits", "MILLRACE_STREAM_LIMITS";
     /// Name of the location that this server is, as clients see it: 1 to 64 letters, digits, colons, periods and hyphens
     location: String = "local".to_owned(), "location", "MILLRACE_LOCATION";
     /// Certificate chain in PEM; with tls-key the port speaks TLS only. Read again when the file changes, and on SIGHUP
@@ -351,6 +359,7 @@ shown_quoted! {
     SocketAddr => |a| a.to_string();
     ByteSize => |b| b.to_string();
     PathBuf => |p| p.display().to_string();
+    NameLimits => |l| l.to_string();
     DriverChoice => |d| format!("{d:?}").to_lowercase();
     AuthChoice => |a| format!("{a:?}").to_lowercase();
     // Not as it is, and so not to be read back: the output may go anywhere.

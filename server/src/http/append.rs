@@ -133,6 +133,7 @@ async fn append_batch(
     opening.access.permit_batch(&batch)?;
     not_deleting(basin)?;
     let metered_bytes = batch.metered_bytes().into();
+    front.limits.admit(&front.limits.subject(opening.access.token_id(), &basin.name, stream), metered_bytes)?;
     let create = creates(basin, opening.access).then(|| stream_spec(basin, &opening.config));
     let (shard, target) = front.router.target(basin, stream.clone());
     let appended = append_sealed(front, opening.headers, (shard, target), (batch, conditions), create).await?;
@@ -226,6 +227,7 @@ async fn open_session(
         let config = stream_config_header(headers)?;
         not_deleting(&basin)?;
         let place = front.sessions.enter(&front.watch, connection)?.guarded(Guard::new(&front.gate, access));
+        let place = place.seated(front.limits.seat(front.limits.subject(access.token_id(), &basin.name, &stream))?);
         let create = creates(&basin, access).then(|| stream_spec(&basin, &config));
         let (shard, target) = front.router.target(&basin, stream);
         let reply = front.store.ask(shard, Op::OpenSession { target: target.clone(), create }).await?;

@@ -21,11 +21,13 @@ use hyper::body::Incoming;
 use model::{Failure, ShardId, Unavailable};
 
 use super::append::ack;
+use super::in_line::InLine;
 use super::limits::{self, Reserved};
 use super::session::Place;
 use super::watch::Connection;
 use super::{Front, Phase};
 use crate::access::Access;
+use crate::admission::Subject;
 use crate::encryption::Sealer;
 use crate::store::{Pending, unexpected};
 
@@ -42,11 +44,14 @@ pub(crate) struct AppendSession {
     connection: Rc<Connection>,
     place: Place,
     access: Access,
+    subject: Subject,
     id: SessionId,
     shard: ShardId,
     target: Target,
     sealer: Option<Sealer>,
     input: Input,
+    /// An input that a limit makes wait. Nothing more is read meanwhile, so the client is slowed down.
+    held: Option<(Op, Inputs, InLine)>,
     /// An input that found the lane full.
     refused: Option<(Op, Inputs)>,
     in_flight: VecDeque<(Pending, Inputs)>,
@@ -83,6 +88,7 @@ impl AppendSession {
         Self {
             front: Rc::clone(front),
             connection: Rc::clone(connection),
+            subject: place.subject(),
             place,
             access: access.clone(),
             id: front.store.new_session(),
@@ -90,6 +96,7 @@ impl AppendSession {
             target,
             sealer,
             input: Input::Open(body, FrameDecoder::new()),
+            held: None,
             refused: None,
             in_flight: VecDeque::new(),
             in_flight_bytes: 0,
@@ -135,7 +142,10 @@ impl AppendSession {
         if let Some((op, inputs)) = self.refused.take() {
             self.submit(op, inputs, cx);
         }
-        while self.ending.is_none() && self.refused.is_none() && self.has_room() {
+        if let Some((op, inputs, turn)) = self.held.take() {
+            self.admit(op, inputs, turn, cx);
+        }
+        while self.ending.is_none() && self.refused.is_none() && self.held.is_none() && self.has_room() {
             let Input::Open(body, decoder) = &mut self.input else { return };
             match decoder.next_frame() {
                 Ok(Some(Frame::Regular { payload, .. })) => self.append(payload, cx),
@@ -170,7 +180,7 @@ impl AppendSession {
                 && self.front.budgets.bodies.has_room())
     }
 
-    fn append(&mut self, payload: Bytes, cx: &Context<'_>) {
+    fn append(&mut self, payload: Bytes, cx: &mut Context<'_>) {
         let mut bytes = payload.len();
         let (mut batch, conditions) = match proto::append_input(payload) {
             Ok(input) => input,
@@ -196,7 +206,16 @@ impl AppendSession {
             create: None,
             session: Some(self.id),
         });
-        self.submit(op, inputs, cx);
+        self.admit(op, inputs, InLine::default(), cx);
+    }
+
+    /// Submits an input as soon as the limits of token, basin and stream permit.
+    fn admit(&mut self, op: Op, inputs: Inputs, mut turn: InLine, cx: &mut Context<'_>) {
+        match turn.poll_admitted(&self.front.limits, &self.subject, inputs.metered_bytes, cx) {
+            Poll::Ready(Ok(())) => self.submit(op, inputs, cx),
+            Poll::Ready(Err(limited)) => self.end_with(limited.into()),
+            Poll::Pending => self.held = Some((op, inputs, turn)),
+        }
     }
 
     fn submit(&mut self, op: Op, inputs: Inputs, cx: &Context<'_>) {
@@ -248,8 +267,9 @@ impl AppendSession {
         self.end_with(failure.into());
     }
 
-    /// Takes nothing more from the client; the first error counts.
+    /// Takes nothing more from the client; the first error counts. An input that waits for a limit was not admitted.
     fn end_with(&mut self, error: ApiError) {
+        self.held = None;
         self.ending.get_or_insert(error);
         if let Input::Open(body, _) = std::mem::replace(&mut self.input, Input::Ended) {
             tokio::task::spawn_local(limits::drain(body));

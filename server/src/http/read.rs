@@ -91,6 +91,7 @@ pub(crate) async fn read(
         }
     };
     let place = front.sessions.enter(&front.watch, connection)?.guarded(Guard::new(&front.gate, access));
+    let place = place.seated(front.limits.seat(front.limits.subject(access.token_id(), &basin.name, &stream))?);
     let opened = open(front, headers, basin, stream, query, (READ_BATCHES, &front.budgets.sessions)).await?;
     let wait = match opened.query.wait_secs {
         Some(secs) if secs > 0 => Wait::For(Duration::from_secs(secs.into())),

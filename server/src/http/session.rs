@@ -10,6 +10,7 @@ use api::{ApiError, Code};
 
 use super::watch::{Connection, WRITE_SECS_MAX, Watch};
 use crate::access::guard::Guard;
+use crate::admission::{Seat, Subject};
 use crate::metrics::FrontMetrics;
 
 /// The sessions of a front.
@@ -36,6 +37,8 @@ pub(crate) struct Place {
     id: u64,
     session: Rc<Session>,
     guard: Option<Guard>,
+    /// Its place within the limits of token, basin and stream.
+    seat: Option<Seat>,
 }
 
 impl Sessions {
@@ -65,7 +68,7 @@ impl Sessions {
         });
         self.open.borrow_mut().insert(id, Rc::clone(&session));
         self.metrics.sessions.add(1);
-        Ok(Place { sessions: Rc::clone(self), watch: Rc::clone(watch), id, session, guard: None })
+        Ok(Place { sessions: Rc::clone(self), watch: Rc::clone(watch), id, session, guard: None, seat: None })
     }
 
     /// Wakes every session.
@@ -98,6 +101,19 @@ impl Place {
         self.session.expires_at_ms.set(guard.expires_at_ms());
         self.guard = Some(guard);
         self
+    }
+
+    /// Counts the session within the limits of its names.
+    #[must_use]
+    pub(crate) fn seated(mut self, seat: Seat) -> Self {
+        self.seat = Some(seat);
+        self
+    }
+
+    /// What the session's batches are limited by. Whoever opens a session of a stream takes a seat first.
+    #[must_use]
+    pub(crate) fn subject(&self) -> Subject {
+        self.seat.as_ref().expect("a session that appends is counted within the limits of its names").subject()
     }
 
     /// Whether the session's token still stands.

@@ -16,10 +16,19 @@ pub(crate) struct FrontMeters {
     totals: Arc<Totals>,
     minute: Cell<u32>,
     account: RefCell<Counts>,
-    basins: RefCell<HashMap<BasinId, (BasinName, Counts)>>,
+    basins: RefCell<Basins>,
 }
 
 type Counts = Box<[u64; METERS_COUNT]>;
+
+/// What was counted for basins since the last time it was handed over: bounded by the basins that exist.
+#[derive(Default)]
+struct Basins {
+    places: HashMap<BasinId, usize>,
+    counts: Vec<(BasinName, Counts)>,
+    /// The basin that was counted for last, and its place: mostly it comes again, and needs no lookup then.
+    last: Option<(BasinId, usize)>,
+}
 
 /// Which minutes of appends of a connection are counted already: at most [`STREAMS_MAX`] streams; one that appends to
 /// more in a minute may have some counted twice.
@@ -47,23 +56,23 @@ impl FrontMeters {
 
     /// Counts for a basin.
     pub(crate) fn basin(&self, (id, name): (BasinId, &BasinName), meter: Meter, n: u64) {
-        let mut basins = self.basins.borrow_mut();
-        let (_, counts) = basins.entry(id).or_insert_with(|| (name.clone(), Box::new([0; METERS_COUNT])));
-        counts[meter.index()] += n;
+        self.basins.borrow_mut().of(id, name)[meter.index()] += n;
     }
 
     /// Counts a durable append over a connection.
     pub(crate) fn appended(
         &self,
-        basin: (BasinId, &BasinName),
+        (id, name): (BasinId, &BasinName),
         counted: &CountedMinutes,
         appended: &Appended,
         metered_bytes: u64,
     ) {
         let class = appended.class;
-        self.basin(basin, Meter::append_bytes(class), metered_bytes);
+        let mut basins = self.basins.borrow_mut();
+        let counts = basins.of(id, name);
+        counts[Meter::append_bytes(class).index()] += metered_bytes;
         if counted.is_new(appended.stream, self.minute()) {
-            self.basin(basin, Meter::append_ops(class), 1);
+            counts[Meter::append_ops(class).index()] += 1;
         }
     }
 
@@ -89,12 +98,26 @@ impl FrontMeters {
             }
         };
         take(&Scope::Account, &mut self.account.borrow_mut());
-        for (_, (name, mut counts)) in self.basins.take() {
+        for (name, mut counts) in self.basins.take().counts {
             take(&Scope::Basin(name), &mut counts);
         }
         if !deltas.is_empty() {
             self.totals.add(deltas);
         }
+    }
+}
+
+impl Basins {
+    fn of(&mut self, id: BasinId, name: &BasinName) -> &mut Counts {
+        let place = match self.last {
+            Some((last, place)) if last == id => place,
+            Some(_) | None => *self.places.entry(id).or_insert_with(|| {
+                self.counts.push((name.clone(), Box::new([0; METERS_COUNT])));
+                self.counts.len() - 1
+            }),
+        };
+        self.last = Some((id, place));
+        &mut self.counts[place].1
     }
 }
 
@@ -129,6 +152,18 @@ const STREAMS_MAX: usize = 256;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_basin_has_its_own_counts_whichever_came_last() {
+        let mut basins = Basins::default();
+        let names = ["basin-one", "basin-two"].map(|name| BasinName::try_from(name).expect("a name"));
+        for (number, n) in [(0, 1), (0, 10), (1, 100), (0, 1000), (1, 10_000), (1, 100_000)] {
+            let id = BasinId(u64::try_from(number).expect("small"));
+            basins.of(id, &names[number])[0] += n;
+        }
+        let counted: Vec<_> = basins.counts.iter().map(|(name, counts)| (name.as_str(), counts[0])).collect();
+        assert_eq!(counted, [("basin-one", 1011), ("basin-two", 110_100)]);
+    }
 
     #[test]
     fn a_minute_of_appends_counts_once_for_a_connection_and_stream() {
