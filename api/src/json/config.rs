@@ -5,10 +5,13 @@ use std::sync::Arc;
 
 use model::config::{BasinReconfiguration, Cipher, Patch, StreamReconfiguration};
 use model::{BasinConfig, ResolvedStreamConfig, RetentionPolicy, StreamConfig, TimestampingMode};
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 use super::resource::cipher_name;
 use super::text::Json;
+use crate::schema::{self, boolean, nullable, object, one_of, text};
 use crate::status::{ApiError, Code};
 
 /// Decodes PATCH `/basins/{basin}`.
@@ -87,11 +90,14 @@ impl From<OutOfRange> for ApiError {
     }
 }
 
-/// `StreamConfig` as it stands in JSON.
-#[derive(Debug, Default, Deserialize)]
+/// How a stream keeps its records. What is null or absent is not set: then the basin's default counts, else the server's.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[schemars(rename = "StreamConfigInput")]
 #[serde(default)]
 pub(super) struct StreamConfigJson {
+    #[schemars(schema_with = "schema::storage_class_field", default)]
     storage_class: Option<String>,
+    /// Default: an age of 604800 seconds, a week.
     retention_policy: Option<RetentionJson>,
     timestamping: Option<TimestampingJson>,
     delete_on_empty: Option<DeleteOnEmptyJson>,
@@ -110,13 +116,18 @@ impl StreamConfigJson {
     }
 }
 
-/// `BasinConfig` as it stands in JSON.
-#[derive(Debug, Default, Deserialize)]
+/// What streams of a basin get when they are created.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[schemars(rename = "BasinConfigInput")]
 #[serde(default)]
 pub(super) struct BasinConfigJson {
+    /// What counts for a stream where its own configuration says nothing, when it is created.
     default_stream_config: Option<StreamConfigJson>,
+    /// The cipher that streams get when they are created; null or absent: none.
     stream_cipher: Option<CipherJson>,
+    /// Whether an append to a stream that is missing creates it.
     create_stream_on_append: bool,
+    /// Whether a read or a check of the tail of a stream that is missing creates it.
     create_stream_on_read: bool,
 }
 
@@ -131,10 +142,14 @@ impl BasinConfigJson {
     }
 }
 
-#[derive(Debug, Deserialize)]
+/// How long records are kept.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "RetentionPolicy")]
 #[serde(rename_all = "lowercase")]
 enum RetentionJson {
-    Age(u64),
+    /// For so many seconds; at least 1.
+    Age(#[schemars(range(min = 1))] u64),
+    /// Until they are trimmed.
     Infinite {},
 }
 
@@ -148,14 +163,21 @@ impl RetentionJson {
     }
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// Where the timestamps of records come from.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[schemars(rename = "TimestampingInput")]
 #[serde(default)]
 struct TimestampingJson {
+    /// Default: `client-prefer`.
     mode: Option<ModeJson>,
+    /// Whether a client's timestamp may lie in the future; otherwise it is cut to the time of arrival. Default: false.
     uncapped: Option<bool>,
 }
 
-#[derive(Debug, Deserialize)]
+/// `client-prefer`: the client's, or else the time of arrival. `client-require`: the client's; a record without one is
+/// refused. `arrival`: the time of arrival. All in milliseconds since the Unix epoch.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "TimestampingMode")]
 #[serde(rename_all = "kebab-case")]
 enum ModeJson {
     ClientPrefer,
@@ -173,13 +195,18 @@ impl From<ModeJson> for TimestampingMode {
     }
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// When a stream without records is deleted.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[schemars(rename = "DeleteOnEmptyInput")]
 #[serde(default)]
 struct DeleteOnEmptyJson {
+    /// So many seconds after its last append, or its creation. 0: never.
     min_age_secs: u64,
 }
 
-#[derive(Debug, Deserialize)]
+/// How records are sealed with a client's key.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "Cipher")]
 enum CipherJson {
     #[serde(rename = "aegis-256")]
     Aegis256,
@@ -212,21 +239,33 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Field<T> {
     }
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// Changes to the configuration of a basin: a key that is absent is left as it is, null goes back to nothing set.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[schemars(rename = "BasinReconfiguration")]
 #[serde(default)]
-struct BasinPatchJson {
+pub(super) struct BasinPatchJson {
+    #[schemars(with = "Option<StreamPatchJson>")]
     default_stream_config: Field<StreamPatchJson>,
+    #[schemars(with = "Option<CipherJson>")]
     stream_cipher: Field<CipherJson>,
+    /// Null changes nothing.
     create_stream_on_append: Option<bool>,
+    /// Null changes nothing.
     create_stream_on_read: Option<bool>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// Changes to the configuration of a stream: a key that is absent is left as it is, null goes back to the basin's default.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[schemars(rename = "StreamReconfiguration")]
 #[serde(default)]
-struct StreamPatchJson {
+pub(super) struct StreamPatchJson {
+    #[schemars(schema_with = "schema::storage_class_field", default)]
     storage_class: Field<String>,
+    #[schemars(with = "Option<RetentionJson>")]
     retention_policy: Field<RetentionJson>,
+    #[schemars(with = "Option<TimestampingPatchJson>")]
     timestamping: Field<TimestampingPatchJson>,
+    #[schemars(with = "Option<DeleteOnEmptyPatchJson>")]
     delete_on_empty: Field<DeleteOnEmptyPatchJson>,
 }
 
@@ -251,16 +290,23 @@ impl StreamPatchJson {
     }
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// Changes to where timestamps come from.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[schemars(rename = "TimestampingReconfiguration")]
 #[serde(default)]
 struct TimestampingPatchJson {
+    #[schemars(with = "Option<ModeJson>")]
     mode: Field<ModeJson>,
+    #[schemars(with = "Option<bool>")]
     uncapped: Field<bool>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// A change to when a stream without records is deleted.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[schemars(rename = "DeleteOnEmptyReconfiguration")]
 #[serde(default)]
 struct DeleteOnEmptyPatchJson {
+    #[schemars(with = "Option<u64>")]
     min_age_secs: Field<u64>,
 }
 
@@ -312,6 +358,43 @@ fn put_stream_config(json: &mut Json, config: &StreamConfig) {
     };
 }
 
+/// The schemas of what is shown: every key, whether or not it is set.
+pub(super) fn answer_schemas() -> [(&'static str, Value); 2] {
+    let retention = schema::reference("RetentionPolicy");
+    let timestamping = object(
+        "Where the timestamps of records come from; null when nothing of it is set.",
+        [
+            ("mode", nullable(schema::reference("TimestampingMode"))),
+            ("uncapped", nullable(boolean("Whether a client's timestamp may lie in the future."))),
+        ],
+    );
+    let min_age = schema::u64("So many seconds after its last append, or its creation. 0: never.");
+    let stream = object(
+        "The configuration of a stream, resolved: what was set, then the basin's default, then the server's.",
+        [
+            ("storage_class", nullable(text("As it was set; null when it was not."))),
+            ("retention_policy", nullable(retention)),
+            ("timestamping", nullable(timestamping)),
+            (
+                "delete_on_empty",
+                nullable(object("When a stream without records is deleted.", [("min_age_secs", min_age)])),
+            ),
+        ],
+    );
+    let cipher =
+        one_of("The cipher that new streams get; null: none.", [Cipher::Aegis256, Cipher::Aes256Gcm].map(cipher_name));
+    let basin = object(
+        "The configuration of a basin.",
+        [
+            ("default_stream_config", nullable(schema::reference("StreamConfig"))),
+            ("stream_cipher", nullable(cipher)),
+            ("create_stream_on_append", boolean("Whether an append to a stream that is missing creates it.")),
+            ("create_stream_on_read", boolean("Whether a read of a stream that is missing creates it.")),
+        ],
+    );
+    [("StreamConfig", stream), ("BasinConfig", basin)]
+}
+
 const fn mode_name(mode: TimestampingMode) -> &'static str {
     match mode {
         TimestampingMode::ClientPrefer => "client-prefer",
@@ -321,7 +404,7 @@ const fn mode_name(mode: TimestampingMode) -> &'static str {
 }
 
 /// The API sets no bound; every configuration is kept in memory, so we do. Longer ones are a 422 `invalid`.
-const STORAGE_CLASS_BYTES_MAX: usize = 64;
+pub(crate) const STORAGE_CLASS_BYTES_MAX: usize = 64;
 
 #[cfg(test)]
 #[path = "config_tests.rs"]

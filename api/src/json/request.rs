@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use model::{BasinConfig, BasinName, StreamConfig, StreamName};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::bad_json;
 use super::config::{BasinConfigJson, StreamConfigJson};
 use super::location::checked_location;
+use crate::schema;
 use crate::status::{ApiError, Code};
 
 /// POST `/basins`.
@@ -84,22 +86,32 @@ pub fn parse_ensure_stream(body: &[u8]) -> Result<StreamConfig, ApiError> {
     Ok(optional::<StreamConfigJson>(body)?.checked()?)
 }
 
-#[derive(Deserialize)]
-struct CreateBasinJson {
+/// A basin to be created.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "CreateBasinRequest")]
+pub(super) struct CreateBasinJson {
+    #[schemars(schema_with = "schema::basin_name_field")]
     basin: String,
     config: Option<BasinConfigJson>,
+    #[schemars(schema_with = "schema::location_field", default)]
     location: Option<String>,
 }
 
-#[derive(Default, Deserialize)]
+/// A basin as it shall be: what is not mentioned gets its default.
+#[derive(Default, Deserialize, JsonSchema)]
+#[schemars(rename = "EnsureBasinRequest")]
 #[serde(default)]
-struct EnsureBasinJson {
+pub(super) struct EnsureBasinJson {
     config: Option<BasinConfigJson>,
+    #[schemars(schema_with = "schema::location_field", default)]
     location: Option<String>,
 }
 
-#[derive(Deserialize)]
-struct CreateStreamJson {
+/// A stream to be created.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "CreateStreamRequest")]
+pub(super) struct CreateStreamJson {
+    #[schemars(schema_with = "schema::stream_name_field")]
     stream: String,
     config: Option<StreamConfigJson>,
 }
