@@ -4,6 +4,7 @@ mod append;
 mod config;
 mod first;
 mod location;
+mod object;
 mod read;
 mod request;
 mod resource;
@@ -20,6 +21,7 @@ pub use config::{
 pub use first::{first_form_ack, first_form_input};
 pub(crate) use location::LOCATION_BYTES_MAX;
 pub use location::{LocationInfo, is_location, location_info, location_list, parse_location};
+pub use object::Object;
 pub use read::{append_ack, read_batch, tail_response};
 pub(crate) use read::{damaged, put_read_batch, read_batch_bytes};
 pub use request::{

@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use super::object::Object;
 use super::resource::cipher_name;
 use super::text::Json;
 use crate::schema::{self, boolean, nullable, object, one_of, text};
@@ -19,9 +20,9 @@ use crate::status::{ApiError, Code};
 /// # Errors
 /// 400 `bad_json`, or 422 `invalid` when a value is out of range.
 pub fn parse_basin_reconfiguration(body: &[u8]) -> Result<BasinReconfiguration, ApiError> {
-    let change: BasinPatchJson = serde_json::from_slice(body).map_err(super::bad_json)?;
+    let Object(change) = serde_json::from_slice::<Object<BasinPatchJson>>(body).map_err(super::bad_json)?;
     Ok(BasinReconfiguration {
-        default_stream_config: try_map(change.default_stream_config.0, StreamPatchJson::checked)?,
+        default_stream_config: try_map(change.default_stream_config.0, |Object(change)| change.checked())?,
         stream_cipher: map(change.stream_cipher.0, Cipher::from),
         create_stream_on_append: change.create_stream_on_append,
         create_stream_on_read: change.create_stream_on_read,
@@ -33,7 +34,7 @@ pub fn parse_basin_reconfiguration(body: &[u8]) -> Result<BasinReconfiguration, 
 /// # Errors
 /// As [`parse_basin_reconfiguration`].
 pub fn parse_stream_reconfiguration(body: &[u8]) -> Result<StreamReconfiguration, ApiError> {
-    let change: StreamPatchJson = serde_json::from_slice(body).map_err(super::bad_json)?;
+    let Object(change) = serde_json::from_slice::<Object<StreamPatchJson>>(body).map_err(super::bad_json)?;
     Ok(change.checked()?)
 }
 
@@ -44,7 +45,7 @@ pub fn parse_stream_reconfiguration(body: &[u8]) -> Result<StreamReconfiguration
 pub fn stream_config_header(header: &str) -> Result<StreamConfig, ApiError> {
     let bad_header =
         |why: &dyn fmt::Display| ApiError::new(Code::BadHeader, format!("Invalid header `s2-stream-config`: {why}"));
-    let config: StreamConfigJson =
+    let Object(config): Object<StreamConfigJson> =
         serde_json::from_str(header).map_err(|error| bad_header(&format_args!("invalid JSON: {error}")))?;
     config.checked().map_err(|out_of_range| bad_header(&out_of_range.0))
 }
@@ -99,19 +100,19 @@ pub(super) struct StreamConfigJson {
     storage_class: Option<String>,
     /// Default: an age of 604800 seconds, a week.
     retention_policy: Option<RetentionJson>,
-    timestamping: Option<TimestampingJson>,
-    delete_on_empty: Option<DeleteOnEmptyJson>,
+    timestamping: Option<Object<TimestampingJson>>,
+    delete_on_empty: Option<Object<DeleteOnEmptyJson>>,
 }
 
 impl StreamConfigJson {
     pub(super) fn checked(self) -> Result<StreamConfig, OutOfRange> {
-        let timestamping = self.timestamping.unwrap_or_default();
+        let Object(timestamping) = self.timestamping.unwrap_or_default();
         Ok(StreamConfig {
             storage_class: self.storage_class.map(checked_storage_class).transpose()?,
             retention: self.retention_policy.map(RetentionJson::checked).transpose()?,
             timestamping_mode: timestamping.mode.map(TimestampingMode::from),
             timestamping_uncapped: timestamping.uncapped,
-            delete_on_empty_min_age_secs: self.delete_on_empty.map(|d| d.min_age_secs),
+            delete_on_empty_min_age_secs: self.delete_on_empty.map(|Object(wanted)| wanted.min_age_secs),
         })
     }
 }
@@ -122,7 +123,7 @@ impl StreamConfigJson {
 #[serde(default)]
 pub(super) struct BasinConfigJson {
     /// What counts for a stream where its own configuration says nothing, when it is created.
-    default_stream_config: Option<StreamConfigJson>,
+    default_stream_config: Option<Object<StreamConfigJson>>,
     /// The cipher that streams get when they are created; null or absent: none.
     stream_cipher: Option<CipherJson>,
     /// Whether an append to a stream that is missing creates it.
@@ -134,7 +135,7 @@ pub(super) struct BasinConfigJson {
 impl BasinConfigJson {
     pub(super) fn checked(self) -> Result<BasinConfig, OutOfRange> {
         Ok(BasinConfig {
-            default_stream_config: self.default_stream_config.map(StreamConfigJson::checked).transpose()?,
+            default_stream_config: self.default_stream_config.map(|Object(config)| config.checked()).transpose()?,
             stream_cipher: self.stream_cipher.map(Cipher::from),
             create_stream_on_append: self.create_stream_on_append,
             create_stream_on_read: self.create_stream_on_read,
@@ -150,15 +151,20 @@ enum RetentionJson {
     /// For so many seconds; at least 1.
     Age(#[schemars(range(min = 1))] u64),
     /// Until they are trimmed.
-    Infinite {},
+    Infinite(Object<InfiniteJson>),
 }
+
+/// An object without keys.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(inline)]
+struct InfiniteJson {}
 
 impl RetentionJson {
     const fn checked(self) -> Result<RetentionPolicy, OutOfRange> {
         match self {
             Self::Age(0) => Err(OutOfRange("age must be greater than 0 seconds")),
             Self::Age(secs) => Ok(RetentionPolicy::AgeSecs(secs)),
-            Self::Infinite {} => Ok(RetentionPolicy::Infinite),
+            Self::Infinite(Object(InfiniteJson {})) => Ok(RetentionPolicy::Infinite),
         }
     }
 }
@@ -245,7 +251,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Field<T> {
 #[serde(default)]
 pub(super) struct BasinPatchJson {
     #[schemars(with = "Option<StreamPatchJson>")]
-    default_stream_config: Field<StreamPatchJson>,
+    default_stream_config: Field<Object<StreamPatchJson>>,
     #[schemars(with = "Option<CipherJson>")]
     stream_cipher: Field<CipherJson>,
     /// Null changes nothing.
@@ -264,9 +270,9 @@ pub(super) struct StreamPatchJson {
     #[schemars(with = "Option<RetentionJson>")]
     retention_policy: Field<RetentionJson>,
     #[schemars(with = "Option<TimestampingPatchJson>")]
-    timestamping: Field<TimestampingPatchJson>,
+    timestamping: Field<Object<TimestampingPatchJson>>,
     #[schemars(with = "Option<DeleteOnEmptyPatchJson>")]
-    delete_on_empty: Field<DeleteOnEmptyPatchJson>,
+    delete_on_empty: Field<Object<DeleteOnEmptyPatchJson>>,
 }
 
 impl StreamPatchJson {
@@ -274,7 +280,7 @@ impl StreamPatchJson {
         let (mode, uncapped) = match self.timestamping.0 {
             Patch::Keep => (Patch::Keep, Patch::Keep),
             Patch::Clear => (Patch::Clear, Patch::Clear),
-            Patch::Set(inner) => (inner.mode.0, inner.uncapped.0),
+            Patch::Set(Object(inner)) => (inner.mode.0, inner.uncapped.0),
         };
         Ok(StreamReconfiguration {
             storage_class: try_map(self.storage_class.0, checked_storage_class)?,
@@ -284,7 +290,7 @@ impl StreamPatchJson {
             delete_on_empty_min_age_secs: match self.delete_on_empty.0 {
                 Patch::Keep => Patch::Keep,
                 Patch::Clear => Patch::Clear,
-                Patch::Set(inner) => inner.min_age_secs.0,
+                Patch::Set(Object(inner)) => inner.min_age_secs.0,
             },
         })
     }

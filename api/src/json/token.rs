@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::bad_json;
+use super::object::Object;
 use super::resource::list;
 use super::text::Json;
 use super::time::{parse_rfc3339, rfc3339_ns};
@@ -35,7 +36,8 @@ pub struct IssueAccessToken {
 /// # Errors
 /// 400 `bad_json` when it is not one, or has a name, time or operation that cannot be.
 pub fn parse_issue_access_token(body: &[u8]) -> Result<IssueAccessToken, ApiError> {
-    let request: IssueJson = serde_json::from_slice(body).map_err(bad_json)?;
+    let Object(request): Object<IssueJson> = serde_json::from_slice(body).map_err(bad_json)?;
+    let Object(scope) = request.scope;
     let bad = |why: String| ApiError::new(Code::BadJson, why);
     let bad_name = |error: InvalidName| ApiError::new(Code::BadJson, error.0);
     let expires_at = match request.expires_at {
@@ -45,13 +47,13 @@ pub fn parse_issue_access_token(body: &[u8]) -> Result<IssueAccessToken, ApiErro
         })?),
     };
     let mut ops = Operations::NONE;
-    for name in request.scope.ops.unwrap_or_default() {
+    for name in scope.ops.unwrap_or_default() {
         let op = Operation::parse(&name).ok_or_else(|| bad(format!("unknown operation `{name}` in scope.ops")))?;
         ops = ops.union(Operations::of(&[op]));
     }
-    let groups = request.scope.op_groups.unwrap_or_default();
-    let group = |json: Option<ReadWriteJson>| {
-        let ReadWriteJson { read, write } = json.unwrap_or_default();
+    let Object(groups) = scope.op_groups.unwrap_or_default();
+    let group = |json: Option<Object<ReadWriteJson>>| {
+        let Object(ReadWriteJson { read, write }) = json.unwrap_or_default();
         ReadWrite { read: read.unwrap_or(false), write: write.unwrap_or(false) }
     };
     let set = |json: Option<SetJson>| json.map(ResourceSet::from);
@@ -61,12 +63,9 @@ pub fn parse_issue_access_token(body: &[u8]) -> Result<IssueAccessToken, ApiErro
         expires_sub_ns: expires_at.map_or(0, |(_, sub_ns)| sub_ns),
         auto_prefix_streams: request.auto_prefix_streams.unwrap_or(false),
         scope: Scope {
-            basins: set(request.scope.basins).map(ResourceSet::of_basins).transpose().map_err(bad_name)?,
-            streams: set(request.scope.streams).map(ResourceSet::of_streams).transpose().map_err(bad_name)?,
-            access_tokens: set(request.scope.access_tokens)
-                .map(ResourceSet::of_tokens)
-                .transpose()
-                .map_err(bad_name)?,
+            basins: set(scope.basins).map(ResourceSet::of_basins).transpose().map_err(bad_name)?,
+            streams: set(scope.streams).map(ResourceSet::of_streams).transpose().map_err(bad_name)?,
+            access_tokens: set(scope.access_tokens).map(ResourceSet::of_tokens).transpose().map_err(bad_name)?,
             op_groups: OpGroups {
                 account: group(groups.account),
                 basin: group(groups.basin),
@@ -87,7 +86,7 @@ pub(super) struct IssueJson {
     expires_at: Option<String>,
     /// Whether the names of streams that its bearer gives get the prefix of the scope's streams. Needs such a prefix.
     auto_prefix_streams: Option<bool>,
-    scope: ScopeJson,
+    scope: Object<ScopeJson>,
 }
 
 /// What a token may do, and to what. It must permit some operation, and no more than the token that issues it.
@@ -100,7 +99,7 @@ struct ScopeJson {
     streams: Option<SetJson>,
     /// Null or absent: none.
     access_tokens: Option<SetJson>,
-    op_groups: Option<GroupsJson>,
+    op_groups: Option<Object<GroupsJson>>,
     #[schemars(schema_with = "schema::operations_field", default)]
     ops: Option<Vec<String>>,
 }
@@ -129,9 +128,9 @@ impl From<SetJson> for ResourceSet {
 #[derive(Default, Deserialize, JsonSchema)]
 #[schemars(rename = "OperationGroupsInput")]
 struct GroupsJson {
-    account: Option<ReadWriteJson>,
-    basin: Option<ReadWriteJson>,
-    stream: Option<ReadWriteJson>,
+    account: Option<Object<ReadWriteJson>>,
+    basin: Option<Object<ReadWriteJson>>,
+    stream: Option<Object<ReadWriteJson>>,
 }
 
 /// Operations of a group: those that read and those that write. Null or absent: no.

@@ -7,6 +7,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use api::json::Object;
 use api::schema::{self, fencing_token, nullable, object, one_of, reference, text};
 use api::{ApiError, Code, negotiate};
 use bytes::Bytes;
@@ -237,7 +238,8 @@ fn wanted(parts: &Parts, body: &Bytes) -> Result<Wanted, ApiError> {
 
 fn parse<T: DeserializeOwned>(parts: &Parts, body: &Bytes) -> Result<T, ApiError> {
     let body = negotiate::required_json(header(&parts.headers, http::header::CONTENT_TYPE), body)?;
-    serde_json::from_slice(body).map_err(|error| ApiError::new(Code::BadJson, format!("invalid JSON: {error}")))
+    let parsed = serde_json::from_slice::<Object<T>>(body);
+    parsed.map(|Object(body)| body).map_err(|error| ApiError::new(Code::BadJson, format!("invalid JSON: {error}")))
 }
 
 /// The empty token is no lease's: it says that nobody is fenced.
