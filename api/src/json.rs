@@ -5,6 +5,7 @@ mod config;
 mod first;
 mod location;
 mod object;
+mod patch;
 mod read;
 mod request;
 mod resource;
@@ -14,14 +15,12 @@ mod token;
 
 pub use append::append_input;
 pub(crate) use config::STORAGE_CLASS_BYTES_MAX;
-pub use config::{
-    basin_config, parse_basin_reconfiguration, parse_stream_reconfiguration, resolved_stream_config, stream_config,
-    stream_config_header,
-};
+pub use config::{basin_config, resolved_stream_config, stream_config, stream_config_header};
 pub use first::{first_form_ack, first_form_input};
 pub(crate) use location::LOCATION_BYTES_MAX;
 pub use location::{LocationInfo, is_location, location_info, location_list, parse_location};
 pub use object::Object;
+pub use patch::{parse_basin_reconfiguration, parse_stream_reconfiguration};
 pub use read::{append_ack, read_batch, tail_response};
 pub(crate) use read::{damaged, put_read_batch, read_batch_bytes};
 pub use request::{
@@ -42,8 +41,8 @@ pub(crate) fn describe_requests(generator: &mut SchemaGenerator) {
     generator.subschema_for::<request::CreateBasinJson>();
     generator.subschema_for::<request::EnsureBasinJson>();
     generator.subschema_for::<request::CreateStreamJson>();
-    generator.subschema_for::<config::BasinPatchJson>();
-    generator.subschema_for::<config::StreamPatchJson>();
+    generator.subschema_for::<patch::BasinPatchJson>();
+    generator.subschema_for::<patch::StreamPatchJson>();
     generator.subschema_for::<token::IssueJson>();
 }
 

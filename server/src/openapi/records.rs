@@ -47,7 +47,7 @@ fn on_records(id: &'static str, summary: &'static str, about: &'static str) -> O
 
 /// Bytes that no JSON Schema describes.
 fn opaque(about: &str) -> Value {
-    json!({ "schema": { "description": about } })
+    json!({ "schema": { "type": "string", "format": "binary", "description": about } })
 }
 
 fn condition_failed() -> Value {
