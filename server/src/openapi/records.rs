@@ -27,7 +27,7 @@ fn encryption_key() -> Parameter {
     Parameter::optional("s2-encryption-key", about, schema)
 }
 
-/// Its content, rather than its schema: the header is JSON.
+/// JSON in a header. What it may be is named in words: a header's schema sees text.
 fn stream_config() -> Parameter {
     let about =
         "A `StreamConfigInput` in JSON. It counts if this request creates the stream, and is ignored otherwise.";
