@@ -95,6 +95,18 @@ class Millrace:
             self.kill()
             raise RuntimeError(f"still running {STOP_SECONDS_MAX} s after SIGTERM:\n{self.log_end()}") from None
 
+    def begin_to_drain(self):
+        """SIGTERM; returns once `/health` says that the server is stopping. Something has to keep it: an open session."""
+        self.process.send_signal(signal.SIGTERM)
+        deadline = time.monotonic() + STOP_SECONDS_MAX
+        while time.monotonic() < deadline:
+            try:
+                if raw_http.request(self.target, "GET", "/health", timeout=5).status == 503:
+                    return
+            except (OSError, raw_http.http.client.HTTPException):
+                pass  # Connected just before it began, and closed as idle: come again.
+        raise RuntimeError(f"it does not begin to stop:\n{self.log_end()}")
+
     def resident_bytes(self):
         """What the process holds in memory now."""
         for line in pathlib.Path(f"/proc/{self.pid}/status").read_text().splitlines():

@@ -9,6 +9,7 @@ pub mod negotiate;
 pub mod proto;
 pub mod query;
 pub mod s2s;
+pub mod schema;
 pub mod sse;
 pub mod status;
 pub mod usage;

@@ -6,7 +6,9 @@ use std::str::FromStr;
 
 use model::limits::{BATCH_METERED_BYTES_MAX, BATCH_RECORDS_MAX, LIST_ITEMS_MAX, UNARY_WAIT_SECS_MAX};
 use model::{InvalidName, NamePrefix};
+use serde_json::json;
 
+use crate::schema::{self, Parameter, boolean, text};
 use crate::status::{ApiError, Code};
 
 /// Where a read starts.
@@ -84,6 +86,42 @@ impl ReadQuery {
         }
     }
 
+    /// The parameters that [`ReadQuery::parse`] knows.
+    #[must_use]
+    pub fn parameters() -> Vec<Parameter> {
+        let u64 = || schema::u64("A number.");
+        vec![
+            Parameter::optional(
+                "seq_num",
+                "Start at this number. At most one start may be given; without one a read starts at the tail.",
+                u64(),
+            ),
+            Parameter::optional(
+                "timestamp",
+                "Start at the first record with this timestamp or a later one, in milliseconds since the Unix epoch.",
+                u64(),
+            ),
+            Parameter::optional("tail_offset", "Start so many records before the tail.", u64()),
+            Parameter::optional(
+                "clamp",
+                "Start at the tail where the start lies beyond it. Whether the read may wait there, `wait` says.",
+                boolean("Default: false."),
+            ),
+            Parameter::optional("count", "Most records. A single answer has at most 1000.", u64()),
+            Parameter::optional("bytes", "Most metered bytes. A single answer has at most 1048576.", u64()),
+            Parameter::optional(
+                "until",
+                "Stop before the first record with this timestamp or a later one, in milliseconds since the Unix epoch.",
+                u64(),
+            ),
+            Parameter::optional(
+                "wait",
+                "How long to wait for new records, in seconds; a single answer waits 60 at most. Absent: not at all, but a session without limits follows for ever.",
+                schema::u32("Seconds."),
+            ),
+        ]
+    }
+
     /// The same with the caps of a unary read: 1000 records, 1 MiB, 60 seconds.
     #[must_use]
     pub fn unary(self) -> Self {
@@ -133,6 +171,25 @@ impl ListQuery {
     /// 400 `bad_query`.
     pub fn parse_tokens(query: &str) -> Result<Self, ApiError> {
         Self::parse(query, NamePrefix::of_token)
+    }
+
+    /// The parameters of a listing.
+    #[must_use]
+    pub fn parameters() -> Vec<Parameter> {
+        let limit = json!({ "type": "integer", "minimum": 0, "maximum": u64::MAX, "default": LIST_ITEMS_MAX });
+        vec![
+            Parameter::optional(
+                "prefix",
+                "Only names that begin so.",
+                text("The beginning of a name. Default: empty."),
+            ),
+            Parameter::optional(
+                "start_after",
+                "Only names behind this one, in the order of their bytes.",
+                text("Default: empty."),
+            ),
+            Parameter::optional("limit", "Most items; 0 and anything above 1000 mean 1000.", limit),
+        ]
     }
 
     fn parse(query: &str, prefix_of: impl Fn(&str) -> Result<NamePrefix, InvalidName>) -> Result<Self, ApiError> {

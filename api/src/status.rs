@@ -4,104 +4,94 @@
 
 use model::{Failure, FencingToken, Position, Rejected, Unavailable};
 
-use crate::json::text::Json;
+use serde_json::{Value, json};
 
-/// Every error code of the API.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Code {
-    /// 404
-    AccessTokenNotFound,
-    /// 401
-    Authn,
-    /// 400
-    BadFrame,
-    /// 400
-    BadHeader,
-    /// 400
-    BadJson,
-    /// 400
-    BadPath,
-    /// 400
-    BadProto,
-    /// 400
-    BadQuery,
-    /// 409
-    BasinDeletionPending,
-    /// 404
-    BasinNotFound,
-    /// 499
-    ClientHangup,
-    /// 400
-    DecryptionFailed,
-    /// 502; promises that nothing happened.
-    HotServer,
-    /// 422
-    Invalid,
-    /// 501
-    NotImplemented,
-    /// 500; promises nothing.
-    Other,
-    /// 403
-    PermissionDenied,
-    /// 403
-    QuotaExhausted,
-    /// 429; promises that nothing happened.
-    RateLimited,
-    /// 408; promises nothing.
-    RequestTimeout,
-    /// 409
-    ResourceAlreadyExists,
-    /// 503; promises that nothing happened.
-    ServerDraining,
-    /// 500; promises nothing.
-    Storage,
-    /// 409
-    StreamDeletionPending,
-    /// 404
-    StreamNotFound,
-    /// 409; promises that nothing happened.
-    TransactionConflict,
-    /// 503; promises nothing.
-    Unavailable,
-    /// 504; promises nothing.
-    UpstreamTimeout,
+use crate::json::text::Json;
+use crate::schema::{self, object};
+
+/// The enum, the list of all codes and what belongs to each, out of one table: code in a body, HTTP status, meaning.
+macro_rules! codes {
+    ($(#[doc = $about:literal] $name:ident = $text:literal, $status:literal;)+) => {
+        /// Every error code of the API.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Code {
+            $(#[doc = $about] $name),+
+        }
+
+        impl Code {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$name),+];
+
+            /// The code as it stands in a body, with its HTTP status and its meaning.
+            const fn row(self) -> (&'static str, u16, &'static str) {
+                match self {
+                    $(Self::$name => ($text, $status, $about)),+
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    /// there is no access token with this id.
+    AccessTokenNotFound = "access_token_not_found", 404;
+    /// an access token is missing, unknown, revoked or expired.
+    Authn = "authn", 401;
+    /// a frame of a session is malformed.
+    BadFrame = "bad_frame", 400;
+    /// a header is missing or malformed.
+    BadHeader = "bad_header", 400;
+    /// the body is not the JSON it should be, or is too large, or has another content type.
+    BadJson = "bad_json", 400;
+    /// a name in the path is malformed.
+    BadPath = "bad_path", 400;
+    /// the body is not the protobuf message it should be, or is too large.
+    BadProto = "bad_proto", 400;
+    /// a parameter of the query is missing or malformed.
+    BadQuery = "bad_query", 400;
+    /// the basin is being deleted.
+    BasinDeletionPending = "basin_deletion_pending", 409;
+    /// there is no basin of this name.
+    BasinNotFound = "basin_not_found", 404;
+    /// the client went away before the request was whole.
+    ClientHangup = "client_hangup", 499;
+    /// a record was sealed with another key.
+    DecryptionFailed = "decryption_failed", 400;
+    /// the log is full; nothing happened, try again later.
+    HotServer = "hot_server", 502;
+    /// the request is well formed but breaks a rule; the message says which.
+    Invalid = "invalid", 422;
+    /// this server does not have it.
+    NotImplemented = "not_implemented", 501;
+    /// something is wrong with the server; what was asked for may have happened.
+    Other = "other", 500;
+    /// the access token does not permit it.
+    PermissionDenied = "permission_denied", 403;
+    /// there are as many as there may be.
+    QuotaExhausted = "quota_exhausted", 403;
+    /// a bound of the server is reached; nothing happened, `retry-after-ms` says when to try again.
+    RateLimited = "rate_limited", 429;
+    /// the body took too long; what was asked for may have happened.
+    RequestTimeout = "request_timeout", 408;
+    /// the name is taken.
+    ResourceAlreadyExists = "resource_already_exists", 409;
+    /// the server is stopping; nothing happened, connect again.
+    ServerDraining = "server_draining", 503;
+    /// the log failed or cannot be read; what was asked for may have happened.
+    Storage = "storage", 500;
+    /// the stream is being deleted.
+    StreamDeletionPending = "stream_deletion_pending", 409;
+    /// there is no stream of this name in the basin.
+    StreamNotFound = "stream_not_found", 404;
+    /// something else changed at the same time; nothing happened, try again.
+    TransactionConflict = "transaction_conflict", 409;
+    /// what is needed cannot be reached; what was asked for may have happened.
+    Unavailable = "unavailable", 503;
+    /// what is needed did not answer in time; what was asked for may have happened.
+    UpstreamTimeout = "upstream_timeout", 504;
 }
 
 impl Code {
-    /// The code as it stands in a body, with its HTTP status.
-    const fn row(self) -> (&'static str, u16) {
-        match self {
-            Self::AccessTokenNotFound => ("access_token_not_found", 404),
-            Self::Authn => ("authn", 401),
-            Self::BadFrame => ("bad_frame", 400),
-            Self::BadHeader => ("bad_header", 400),
-            Self::BadJson => ("bad_json", 400),
-            Self::BadPath => ("bad_path", 400),
-            Self::BadProto => ("bad_proto", 400),
-            Self::BadQuery => ("bad_query", 400),
-            Self::BasinDeletionPending => ("basin_deletion_pending", 409),
-            Self::BasinNotFound => ("basin_not_found", 404),
-            Self::ClientHangup => ("client_hangup", 499),
-            Self::DecryptionFailed => ("decryption_failed", 400),
-            Self::HotServer => ("hot_server", 502),
-            Self::Invalid => ("invalid", 422),
-            Self::NotImplemented => ("not_implemented", 501),
-            Self::Other => ("other", 500),
-            Self::PermissionDenied => ("permission_denied", 403),
-            Self::QuotaExhausted => ("quota_exhausted", 403),
-            Self::RateLimited => ("rate_limited", 429),
-            Self::RequestTimeout => ("request_timeout", 408),
-            Self::ResourceAlreadyExists => ("resource_already_exists", 409),
-            Self::ServerDraining => ("server_draining", 503),
-            Self::Storage => ("storage", 500),
-            Self::StreamDeletionPending => ("stream_deletion_pending", 409),
-            Self::StreamNotFound => ("stream_not_found", 404),
-            Self::TransactionConflict => ("transaction_conflict", 409),
-            Self::Unavailable => ("unavailable", 503),
-            Self::UpstreamTimeout => ("upstream_timeout", 504),
-        }
-    }
-
     /// The code as it stands in a body.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -112,6 +102,12 @@ impl Code {
     #[must_use]
     pub const fn status(self) -> u16 {
         self.row().1
+    }
+
+    /// When it is sent, in a sentence that goes on behind a colon.
+    #[must_use]
+    pub fn about(self) -> &'static str {
+        self.row().2.trim()
     }
 }
 
@@ -195,6 +191,19 @@ impl ApiError {
         json.raw("}");
         json.into_string()
     }
+}
+
+/// The schema of the bodies of 412; that of 416 is a `TailResponse`.
+pub(crate) fn answer_schemas() -> [(&'static str, Value); 1] {
+    let token = object(
+        "The given token is not the one in force.",
+        [("fencing_token_mismatch", schema::fencing_token("The token in force; empty when there is none."))],
+    );
+    let seq_num = object(
+        "The stream has another tail.",
+        [("seq_num_mismatch", schema::u64("The number that the next record gets."))],
+    );
+    [("AppendConditionFailed", json!({ "oneOf": [token, seq_num], "description": "Nothing was appended." }))]
 }
 
 impl std::fmt::Display for ApiError {

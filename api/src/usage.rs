@@ -2,7 +2,10 @@
 
 use std::fmt::Write as _;
 
+use serde_json::{Value, json};
+
 use crate::query::{bad_query, invalid, pairs, set};
+use crate::schema::{self, Parameter, list_of, object, one_of, text};
 use crate::status::ApiError;
 
 /// Sets of the account.
@@ -106,7 +109,12 @@ impl Interval {
         }
     }
 
-    const fn name(self) -> &'static str {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Minute, Hour, Day];
+
+    /// As queries and answers say it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Minute => "minute",
             Self::Hour => "hour",
@@ -115,13 +123,38 @@ impl Interval {
     }
 
     fn named(name: &str) -> Result<Self, ApiError> {
-        [Minute, Hour, Day].into_iter().find(|interval| interval.name() == name).ok_or_else(|| {
+        Self::ALL.into_iter().find(|interval| interval.name() == name).ok_or_else(|| {
             bad_query(&format!("interval: unknown variant `{name}`, expected one of `minute`, `hour`, `day`"))
         })
     }
 }
 
 impl<S: MetricSet> UsageQuery<S> {
+    /// The parameters of a query for these sets.
+    #[must_use]
+    pub fn parameters() -> Vec<Parameter> {
+        let mut about = String::from("The set. Each offers some intervals, the default one first:\n");
+        for (name, _, intervals) in S::SETS {
+            let intervals: Vec<&str> = intervals.iter().map(|interval| interval.name()).collect();
+            let _ = write!(about, "\n- `{name}`: {}", intervals.join(", "));
+        }
+        let (sets, intervals) = (S::SETS.iter().map(|(name, _, _)| *name), Interval::ALL.iter().map(|i| i.name()));
+        vec![
+            Parameter::required("set", about, one_of("A set.", sets)),
+            Parameter::required("start", "From this second since the Unix epoch on.", schema::u32("Seconds.")),
+            Parameter::required(
+                "end",
+                "Up to this second since the Unix epoch, exclusive; at most 90 days after `start` and not in the future.",
+                schema::u32("Seconds."),
+            ),
+            Parameter::optional(
+                "interval",
+                "The width of a point. It must be one that the set offers.",
+                one_of("An interval.", intervals),
+            ),
+        ]
+    }
+
     /// From the query string, without its `?`. `now_s` is the time of the request.
     ///
     /// # Errors
@@ -228,13 +261,44 @@ pub fn response(metrics: &[Metric]) -> String {
                 out.push_str("}}");
             }
             Metric::Label { name, values } => {
-                let values = serde_json::Value::from(values.clone());
+                let values = Value::from(values.clone());
                 let _ = write!(out, "{{\"label\":{{\"name\":\"{name}\",\"values\":{values}}}}}");
             }
         }
     }
     out.push_str("]}");
     out
+}
+
+/// The schema of [`response`].
+pub(crate) fn response_schema() -> Value {
+    let points = |about: &str| {
+        let second = schema::u32("Seconds since the Unix epoch.");
+        list_of(
+            about,
+            json!({ "type": "array", "minItems": 2, "maxItems": 2, "prefixItems": [second, { "type": "number" }] }),
+        )
+    };
+    let name = || ("name", text("Its name."));
+    let unit = || ("unit", one_of("What it counts.", [Unit::Bytes, Unit::Operations, Unit::Usd].map(unit_name)));
+    let interval = ("interval", one_of("The width of a point.", Interval::ALL.iter().map(|i| i.name())));
+    let accumulation = object(
+        "How much happened in each interval.",
+        [
+            name(),
+            unit(),
+            interval,
+            ("values", points("The second at which an interval begins, and how much happened in it.")),
+        ],
+    );
+    let gauge = object("What stood at a time.", [name(), unit(), ("values", points("A second, and what stood then."))]);
+    let label = object("Names.", [name(), ("values", list_of("The names, in order.", text("A name.")))]);
+    let metric = json!({ "oneOf": [
+        object("An accumulation.", [("accumulation", accumulation)]),
+        object("A gauge.", [("gauge", gauge)]),
+        object("A label.", [("label", label)]),
+    ] });
+    object("The metrics of a set.", [("values", list_of("One or more, or none where nothing happened.", metric))])
 }
 
 fn points(out: &mut String, values: &[(u32, f64)]) {
@@ -312,7 +376,7 @@ mod tests {
             {"accumulation": {"name": "append", "unit": "operations", "interval": "hour", "values": [[3600, 2.0], [7200, 0.5]]}},
             {"gauge": {"name": "storage", "unit": "bytes", "values": []}},
         ]});
-        let got: serde_json::Value = serde_json::from_str(&response(&metrics)).expect("JSON");
+        let got: Value = serde_json::from_str(&response(&metrics)).expect("JSON");
         assert_eq!(got, expected);
     }
 }

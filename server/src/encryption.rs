@@ -212,7 +212,7 @@ fn bad_header(why: &str) -> ApiError {
 
 const HEADER: &str = "s2-encryption-key";
 /// Base64 of 32 bytes.
-const HEADER_BYTES_MAX: usize = 44;
+pub(crate) const HEADER_BYTES_MAX: usize = 44;
 const KEY_BYTES: usize = 32;
 const TAG_BYTES: usize = 16;
 const AEGIS_NONCE_BYTES: usize = 32;

@@ -12,6 +12,7 @@ mod inspect;
 mod meters;
 mod metrics;
 mod node;
+mod openapi;
 mod router;
 mod settings;
 mod size;

@@ -1,13 +1,21 @@
-"""One test per row of the must-not-miss list of the S2 wire description (rows 16 and 17 say nothing a server test can show alone)."""
+"""One test, or more, per row of the must-not-miss list of the S2 wire description."""
 
 import json
+import os
+import pathlib
+import re
+import socket
 import time
 
 import pytest
 
 import h2_by_hand
+import millrace_process
 import raw_http
 from raw_http import Session, append_input
+from test_tls import Tls, make_certificate
+
+ROWS = 19
 
 
 def test_row_01_one_port_speaks_http1_and_h2c_with_prior_knowledge(target):
@@ -185,6 +193,20 @@ def test_row_16_integers_are_u64_in_json_too(stream):
     assert stream.read(seq_num=(1 << 64) - 1).status == 416
 
 
+@pytest.mark.ours
+def test_row_17_a_client_that_trusts_only_a_root_file_gets_h2_over_tls(tmp_path):
+    """What the retired gRPC clients insist on: TLS with a root that they know, ALPN `h2`, and HTTP/2 at once."""
+    root = make_certificate(tmp_path, "root")
+    cert, key = make_certificate(tmp_path, "server", root)
+    with Tls(tmp_path / "data", ["--tls-cert", str(cert), "--tls-key", str(key)], trust=root[0]) as server:
+        plain = socket.create_connection(("127.0.0.1", server.port), timeout=10)
+        with server.context(["h2"]).wrap_socket(plain, server_hostname="localhost") as stream:
+            assert stream.selected_alpn_protocol() == "h2"
+            stream.sendall(h2_by_hand.PREFACE + h2_by_hand.frame(h2_by_hand.SETTINGS, 0, 0))
+            head = stream.recv(9)
+            assert len(head) == 9 and head[3] == h2_by_hand.SETTINGS, "the server's first frame"
+
+
 def test_row_18_stream_config_header_counts_only_when_the_request_creates_the_stream(account):
     basin = account.create_basin({"create_stream_on_append": True, "create_stream_on_read": True})
     header = {"s2-stream-config": json.dumps({"retention_policy": {"age": 1234}})}
@@ -207,3 +229,28 @@ def test_row_19_no_frame_advises_a_reconnect_in_normal_service(stream):
         session.finish_body()
         session.read_head()
         assert [flag for flag, _ in raw_http.frames(session.read_rest())] == [0] * 20
+
+
+@pytest.mark.ours
+def test_row_19_a_server_that_stops_advises_a_reconnect_and_says_that_it_drains(tmp_path):
+    server = millrace_process.Millrace(tmp_path / "data", os.environ.get("MILLRACE_DRIVER", "auto"), ["--fronts", "1"])
+    with server:
+        stream = raw_http.Account(server.target).create_basin().create_stream()
+        with Session.append(stream) as session:
+            session.send_frame(append_input([b"before"]))
+            assert session.read_head() == 200
+            assert session.read_frame()[0] == 0
+            server.begin_to_drain()
+            answer = raw_http.Account(server.target).send("GET", "/basins")
+            assert (answer.status, answer.code) == (503, "server_draining"), answer
+            session.send_frame(append_input([b"after"]))
+            flag, ack = session.read_frame()
+            assert flag == 0x10 and raw_http.append_ack(ack)["end"]["seq_num"] == 2, "still acknowledged, with the advice"
+            session.finish_body()
+            assert session.read_frame() is None
+        assert server.process.wait(millrace_process.STOP_SECONDS_MAX) == 0
+
+
+def test_every_row_has_a_test():
+    names = re.findall(r"^def test_row_(\d\d)_", pathlib.Path(__file__).read_text(), re.MULTILINE)
+    assert {int(row) for row in names} == set(range(1, ROWS + 1))

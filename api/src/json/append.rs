@@ -9,10 +9,12 @@ use model::limits::BATCH_RECORDS_MAX;
 use model::record::Span;
 use model::{Batch, BatchBuilder, FencingToken};
 use serde::de::{self, Deserialize, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde_json::{Value, json};
 
 use crate::AppendConditions;
 use crate::negotiate::Format;
 use crate::proto;
+use crate::schema::{self, fencing_token, list_of, nullable, object, text, with_optional};
 use crate::status::{ApiError, Code};
 
 /// Decodes an `AppendInput`.
@@ -38,6 +40,40 @@ pub fn append_input(body: &[u8], format: Format) -> Result<(Batch, AppendConditi
         builder.push(timestamp, headers, body)?;
     }
     Ok((builder.finish()?, conditions))
+}
+
+/// The schema of an `AppendInput`: the keys of [`InputKey`] and [`RecordKey`].
+pub(super) fn input_schema() -> Value {
+    let pair = json!({ "type": "array", "minItems": 2, "maxItems": 2, "items": { "type": "string" } });
+    let record = with_optional(
+        object("A record. Names, values and body are text, or base64 where `s2-format` says so.", []),
+        [
+            (
+                "timestamp",
+                nullable(schema::u64(
+                    "Milliseconds since the Unix epoch. What it counts for, the stream's configuration says.",
+                )),
+            ),
+            (
+                "headers",
+                list_of(
+                    "Pairs of name and value. One with an empty name makes the record a command: `fence` or `trim`.",
+                    pair,
+                ),
+            ),
+            ("body", text("Absent: empty.")),
+        ],
+    );
+    let mut records = list_of("The batch: appended as one, or not at all. At most 1 MiB metered.", record);
+    records["minItems"] = 1.into();
+    records["maxItems"] = BATCH_RECORDS_MAX.into();
+    with_optional(
+        object("Records to be appended, and what must hold for that.", [("records", records)]),
+        [
+            ("match_seq_num", nullable(schema::u64("The number that the first record must get; else 412."))),
+            ("fencing_token", nullable(fencing_token("The token that must be in force; else 412. At most 36 bytes."))),
+        ],
+    )
 }
 
 /// Where the parts of the records gather while the text is parsed.

@@ -1,38 +1,19 @@
-//! Configurations in JSON (s2-wire.md 1.7-1.8): what is set, written and read, and changes told apart from silence.
+//! Configurations in JSON (s2-wire.md 1.7): what is set, written and read.
 
 use std::fmt;
 use std::sync::Arc;
 
-use model::config::{BasinReconfiguration, Cipher, Patch, StreamReconfiguration};
+use model::config::Cipher;
 use model::{BasinConfig, ResolvedStreamConfig, RetentionPolicy, StreamConfig, TimestampingMode};
-use serde::{Deserialize, Deserializer};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::Value;
 
+use super::object::Object;
 use super::resource::cipher_name;
 use super::text::Json;
+use crate::schema::{self, boolean, nullable, object, one_of, text};
 use crate::status::{ApiError, Code};
-
-/// Decodes PATCH `/basins/{basin}`.
-///
-/// # Errors
-/// 400 `bad_json`, or 422 `invalid` when a value is out of range.
-pub fn parse_basin_reconfiguration(body: &[u8]) -> Result<BasinReconfiguration, ApiError> {
-    let change: BasinPatchJson = serde_json::from_slice(body).map_err(super::bad_json)?;
-    Ok(BasinReconfiguration {
-        default_stream_config: try_map(change.default_stream_config.0, StreamPatchJson::checked)?,
-        stream_cipher: map(change.stream_cipher.0, Cipher::from),
-        create_stream_on_append: change.create_stream_on_append,
-        create_stream_on_read: change.create_stream_on_read,
-    })
-}
-
-/// Decodes PATCH `/streams/{stream}`.
-///
-/// # Errors
-/// As [`parse_basin_reconfiguration`].
-pub fn parse_stream_reconfiguration(body: &[u8]) -> Result<StreamReconfiguration, ApiError> {
-    let change: StreamPatchJson = serde_json::from_slice(body).map_err(super::bad_json)?;
-    Ok(change.checked()?)
-}
 
 /// Decodes the `s2-stream-config` header.
 ///
@@ -41,7 +22,7 @@ pub fn parse_stream_reconfiguration(body: &[u8]) -> Result<StreamReconfiguration
 pub fn stream_config_header(header: &str) -> Result<StreamConfig, ApiError> {
     let bad_header =
         |why: &dyn fmt::Display| ApiError::new(Code::BadHeader, format!("Invalid header `s2-stream-config`: {why}"));
-    let config: StreamConfigJson =
+    let Object(config): Object<StreamConfigJson> =
         serde_json::from_str(header).map_err(|error| bad_header(&format_args!("invalid JSON: {error}")))?;
     config.checked().map_err(|out_of_range| bad_header(&out_of_range.0))
 }
@@ -87,43 +68,51 @@ impl From<OutOfRange> for ApiError {
     }
 }
 
-/// `StreamConfig` as it stands in JSON.
-#[derive(Debug, Default, Deserialize)]
+/// How a stream keeps its records. What is null or absent is not set: then the basin's default counts, else the server's.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[schemars(rename = "StreamConfigInput")]
 #[serde(default)]
 pub(super) struct StreamConfigJson {
+    #[schemars(schema_with = "schema::storage_class_field", default)]
     storage_class: Option<String>,
+    /// Default: an age of 604800 seconds, a week.
     retention_policy: Option<RetentionJson>,
-    timestamping: Option<TimestampingJson>,
-    delete_on_empty: Option<DeleteOnEmptyJson>,
+    timestamping: Option<Object<TimestampingJson>>,
+    delete_on_empty: Option<Object<DeleteOnEmptyJson>>,
 }
 
 impl StreamConfigJson {
     pub(super) fn checked(self) -> Result<StreamConfig, OutOfRange> {
-        let timestamping = self.timestamping.unwrap_or_default();
+        let Object(timestamping) = self.timestamping.unwrap_or_default();
         Ok(StreamConfig {
             storage_class: self.storage_class.map(checked_storage_class).transpose()?,
             retention: self.retention_policy.map(RetentionJson::checked).transpose()?,
             timestamping_mode: timestamping.mode.map(TimestampingMode::from),
             timestamping_uncapped: timestamping.uncapped,
-            delete_on_empty_min_age_secs: self.delete_on_empty.map(|d| d.min_age_secs),
+            delete_on_empty_min_age_secs: self.delete_on_empty.map(|Object(wanted)| wanted.min_age_secs),
         })
     }
 }
 
-/// `BasinConfig` as it stands in JSON.
-#[derive(Debug, Default, Deserialize)]
+/// What streams of a basin get when they are created.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[schemars(rename = "BasinConfigInput")]
 #[serde(default)]
 pub(super) struct BasinConfigJson {
-    default_stream_config: Option<StreamConfigJson>,
+    /// What counts for a stream where its own configuration says nothing, when it is created.
+    default_stream_config: Option<Object<StreamConfigJson>>,
+    /// The cipher that streams get when they are created; null or absent: none.
     stream_cipher: Option<CipherJson>,
+    /// Whether an append to a stream that is missing creates it.
     create_stream_on_append: bool,
+    /// Whether a read or a check of the tail of a stream that is missing creates it.
     create_stream_on_read: bool,
 }
 
 impl BasinConfigJson {
     pub(super) fn checked(self) -> Result<BasinConfig, OutOfRange> {
         Ok(BasinConfig {
-            default_stream_config: self.default_stream_config.map(StreamConfigJson::checked).transpose()?,
+            default_stream_config: self.default_stream_config.map(|Object(config)| config.checked()).transpose()?,
             stream_cipher: self.stream_cipher.map(Cipher::from),
             create_stream_on_append: self.create_stream_on_append,
             create_stream_on_read: self.create_stream_on_read,
@@ -131,33 +120,49 @@ impl BasinConfigJson {
     }
 }
 
-#[derive(Debug, Deserialize)]
+/// How long records are kept.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "RetentionPolicy")]
 #[serde(rename_all = "lowercase")]
-enum RetentionJson {
-    Age(u64),
-    Infinite {},
+pub(super) enum RetentionJson {
+    /// For so many seconds; at least 1.
+    Age(#[schemars(range(min = 1))] u64),
+    /// Until they are trimmed.
+    Infinite(Object<InfiniteJson>),
 }
 
+/// An object without keys.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "InfiniteRetention")]
+pub(super) struct InfiniteJson {}
+
 impl RetentionJson {
-    const fn checked(self) -> Result<RetentionPolicy, OutOfRange> {
+    pub(super) const fn checked(self) -> Result<RetentionPolicy, OutOfRange> {
         match self {
             Self::Age(0) => Err(OutOfRange("age must be greater than 0 seconds")),
             Self::Age(secs) => Ok(RetentionPolicy::AgeSecs(secs)),
-            Self::Infinite {} => Ok(RetentionPolicy::Infinite),
+            Self::Infinite(Object(InfiniteJson {})) => Ok(RetentionPolicy::Infinite),
         }
     }
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// Where the timestamps of records come from.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[schemars(rename = "TimestampingInput")]
 #[serde(default)]
 struct TimestampingJson {
+    /// Default: `client-prefer`.
     mode: Option<ModeJson>,
+    /// Whether a client's timestamp may lie in the future; otherwise it is cut to the time of arrival. Default: false.
     uncapped: Option<bool>,
 }
 
-#[derive(Debug, Deserialize)]
+/// `client-prefer`: the client's, or else the time of arrival. `client-require`: the client's; a record without one is
+/// refused. `arrival`: the time of arrival. All in milliseconds since the Unix epoch.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "TimestampingMode")]
 #[serde(rename_all = "kebab-case")]
-enum ModeJson {
+pub(super) enum ModeJson {
     ClientPrefer,
     ClientRequire,
     Arrival,
@@ -173,14 +178,19 @@ impl From<ModeJson> for TimestampingMode {
     }
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// When a stream without records is deleted.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
+#[schemars(rename = "DeleteOnEmptyInput")]
 #[serde(default)]
 struct DeleteOnEmptyJson {
+    /// So many seconds after its last append, or its creation. 0: never.
     min_age_secs: u64,
 }
 
-#[derive(Debug, Deserialize)]
-enum CipherJson {
+/// How records are sealed with a client's key.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[schemars(rename = "Cipher")]
+pub(super) enum CipherJson {
     #[serde(rename = "aegis-256")]
     Aegis256,
     #[serde(rename = "aes-256-gcm")]
@@ -196,91 +206,7 @@ impl From<CipherJson> for Cipher {
     }
 }
 
-/// A field of a PATCH: left at its default when absent, decoded as null or a value when present.
-#[derive(Debug)]
-struct Field<T>(Patch<T>);
-
-impl<T> Default for Field<T> {
-    fn default() -> Self {
-        Self(Patch::Keep)
-    }
-}
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Field<T> {
-    fn deserialize<D: Deserializer<'de>>(json: D) -> Result<Self, D::Error> {
-        Ok(Self(Option::deserialize(json)?.map_or(Patch::Clear, Patch::Set)))
-    }
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct BasinPatchJson {
-    default_stream_config: Field<StreamPatchJson>,
-    stream_cipher: Field<CipherJson>,
-    create_stream_on_append: Option<bool>,
-    create_stream_on_read: Option<bool>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct StreamPatchJson {
-    storage_class: Field<String>,
-    retention_policy: Field<RetentionJson>,
-    timestamping: Field<TimestampingPatchJson>,
-    delete_on_empty: Field<DeleteOnEmptyPatchJson>,
-}
-
-impl StreamPatchJson {
-    fn checked(self) -> Result<StreamReconfiguration, OutOfRange> {
-        let (mode, uncapped) = match self.timestamping.0 {
-            Patch::Keep => (Patch::Keep, Patch::Keep),
-            Patch::Clear => (Patch::Clear, Patch::Clear),
-            Patch::Set(inner) => (inner.mode.0, inner.uncapped.0),
-        };
-        Ok(StreamReconfiguration {
-            storage_class: try_map(self.storage_class.0, checked_storage_class)?,
-            retention: try_map(self.retention_policy.0, RetentionJson::checked)?,
-            timestamping_mode: map(mode, TimestampingMode::from),
-            timestamping_uncapped: uncapped,
-            delete_on_empty_min_age_secs: match self.delete_on_empty.0 {
-                Patch::Keep => Patch::Keep,
-                Patch::Clear => Patch::Clear,
-                Patch::Set(inner) => inner.min_age_secs.0,
-            },
-        })
-    }
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct TimestampingPatchJson {
-    mode: Field<ModeJson>,
-    uncapped: Field<bool>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct DeleteOnEmptyPatchJson {
-    min_age_secs: Field<u64>,
-}
-
-fn map<T, U>(patch: Patch<T>, to: impl FnOnce(T) -> U) -> Patch<U> {
-    match patch {
-        Patch::Keep => Patch::Keep,
-        Patch::Clear => Patch::Clear,
-        Patch::Set(value) => Patch::Set(to(value)),
-    }
-}
-
-fn try_map<T, U>(patch: Patch<T>, to: impl FnOnce(T) -> Result<U, OutOfRange>) -> Result<Patch<U>, OutOfRange> {
-    Ok(match patch {
-        Patch::Keep => Patch::Keep,
-        Patch::Clear => Patch::Clear,
-        Patch::Set(value) => Patch::Set(to(value)?),
-    })
-}
-
-fn checked_storage_class(class: String) -> Result<Arc<str>, OutOfRange> {
+pub(super) fn checked_storage_class(class: String) -> Result<Arc<str>, OutOfRange> {
     if class.len() > STORAGE_CLASS_BYTES_MAX {
         return Err(OutOfRange("storage class must not exceed 64 bytes in length"));
     }
@@ -312,6 +238,43 @@ fn put_stream_config(json: &mut Json, config: &StreamConfig) {
     };
 }
 
+/// The schemas of what is shown: every key, whether or not it is set.
+pub(super) fn answer_schemas() -> [(&'static str, Value); 2] {
+    let retention = schema::reference("RetentionPolicy");
+    let timestamping = object(
+        "Where the timestamps of records come from; null when nothing of it is set.",
+        [
+            ("mode", nullable(schema::reference("TimestampingMode"))),
+            ("uncapped", nullable(boolean("Whether a client's timestamp may lie in the future."))),
+        ],
+    );
+    let min_age = schema::u64("So many seconds after its last append, or its creation. 0: never.");
+    let stream = object(
+        "The configuration of a stream, resolved: what was set, then the basin's default, then the server's.",
+        [
+            ("storage_class", nullable(text("As it was set; null when it was not."))),
+            ("retention_policy", nullable(retention)),
+            ("timestamping", nullable(timestamping)),
+            (
+                "delete_on_empty",
+                nullable(object("When a stream without records is deleted.", [("min_age_secs", min_age)])),
+            ),
+        ],
+    );
+    let cipher =
+        one_of("The cipher that new streams get; null: none.", [Cipher::Aegis256, Cipher::Aes256Gcm].map(cipher_name));
+    let basin = object(
+        "The configuration of a basin.",
+        [
+            ("default_stream_config", nullable(schema::reference("StreamConfig"))),
+            ("stream_cipher", nullable(cipher)),
+            ("create_stream_on_append", boolean("Whether an append to a stream that is missing creates it.")),
+            ("create_stream_on_read", boolean("Whether a read of a stream that is missing creates it.")),
+        ],
+    );
+    [("StreamConfig", stream), ("BasinConfig", basin)]
+}
+
 const fn mode_name(mode: TimestampingMode) -> &'static str {
     match mode {
         TimestampingMode::ClientPrefer => "client-prefer",
@@ -321,7 +284,7 @@ const fn mode_name(mode: TimestampingMode) -> &'static str {
 }
 
 /// The API sets no bound; every configuration is kept in memory, so we do. Longer ones are a 422 `invalid`.
-const STORAGE_CLASS_BYTES_MAX: usize = 64;
+pub(crate) const STORAGE_CLASS_BYTES_MAX: usize = 64;
 
 #[cfg(test)]
 #[path = "config_tests.rs"]

@@ -1,8 +1,10 @@
 //! Configurations read back, and a PATCH tells silence, null and a value apart.
 
+use model::config::{BasinReconfiguration, Patch, StreamReconfiguration};
 use proptest::prelude::*;
 
 use super::*;
+use crate::json::{parse_basin_reconfiguration, parse_stream_reconfiguration};
 
 fn stream(body: &str) -> Result<StreamConfig, ApiError> {
     super::super::parse_ensure_stream(body.as_bytes())

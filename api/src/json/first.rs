@@ -4,10 +4,11 @@
 use std::fmt::Write as _;
 
 use model::Batch;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{append_input, bad_json};
 use crate::negotiate::Format;
+use crate::schema::{self, list_of, nullable, object, text, with_optional};
 use crate::status::{ApiError, Code};
 use crate::{AppendAck, AppendConditions};
 
@@ -38,6 +39,32 @@ pub fn first_form_input(body: &[u8]) -> Result<(Batch, AppendConditions), ApiErr
     }
     let body = serde_json::to_vec(&input).map_err(bad_json)?;
     append_input(&body, Format::Base64)
+}
+
+/// The schema of the body: an `AppendInput` with two more ways to say things.
+pub(super) fn input_schema() -> Value {
+    let mut input = super::append::input_schema();
+    let latest =
+        schema::u64("The number of the last record that the stream must have; else 412. Not beside `match_seq_num`.");
+    let header = &mut input["properties"]["records"]["items"]["properties"]["headers"]["items"];
+    let pair = header.take();
+    let named = with_optional(
+        object("A header.", []),
+        [("name", text("In base64. Absent: empty.")), ("value", text("In base64. Absent: empty."))],
+    );
+    *header = json!({ "anyOf": [pair, named] });
+    with_optional(input, [("latest_seq_num", nullable(latest))])
+}
+
+/// The schema of the answer.
+pub(super) fn ack_schema() -> Value {
+    object(
+        "An append that is durable.",
+        [
+            ("seq_nums", list_of("The number of each record, in order.", schema::u64("A sequence number."))),
+            ("latest_seq_num", schema::u64("The last of them.")),
+        ],
+    )
 }
 
 /// The answer: the number of each record, and the last of them.

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use super::bad_json;
 use super::text::Json;
+use crate::schema::{self, boolean, list_of, object, text};
 use crate::status::{ApiError, Code};
 
 /// Where basins may be, as clients see it.
@@ -32,6 +35,19 @@ pub fn location_info(location: &LocationInfo) -> String {
 pub fn location_list(locations: &[LocationInfo]) -> String {
     let locations: Vec<String> = locations.iter().map(location_info).collect();
     format!("[{}]", locations.join(","))
+}
+
+/// The schema of what is shown.
+pub(super) fn answer_schema() -> Value {
+    object(
+        "Where basins may be.",
+        [
+            ("name", schema::location()),
+            ("is_private", boolean("Whether it is nobody else's.")),
+            ("storage_classes", list_of("What is on offer there, the default one first.", text("A storage class."))),
+            ("default_storage_class", text("The storage class of a stream for which none was set.")),
+        ],
+    )
 }
 
 /// Whether this may be the name of a location: 1 to 64 letters, digits, colons, periods and hyphens.
@@ -64,7 +80,7 @@ pub(super) fn checked_location(location: Option<String>) -> Result<Option<Arc<st
     }
 }
 
-const LOCATION_BYTES_MAX: usize = 64;
+pub(crate) const LOCATION_BYTES_MAX: usize = 64;
 
 #[cfg(test)]
 mod tests {

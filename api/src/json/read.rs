@@ -3,10 +3,12 @@
 use model::stored::{StoredRecord, StoredRecords};
 use model::varint::Malformed;
 use model::{Failure, Position};
+use serde_json::{Value, json};
 
 use super::text::Json;
 use crate::AppendAck;
 use crate::negotiate::Format;
+use crate::schema::{self, list_of, object, text, with_optional};
 
 /// `AppendAck`.
 #[must_use]
@@ -79,6 +81,66 @@ fn put_record(json: &mut Json, record: &StoredRecord<'_>, format: Format) {
         json.raw(r#","body":"#).bytes(record.body, format);
     }
     json.raw("}");
+}
+
+/// The schemas of what is shown.
+pub(super) fn answer_schemas() -> [(&'static str, Value); 5] {
+    let position = object(
+        "A place in a stream.",
+        [
+            ("seq_num", schema::u64("A sequence number; the first record of a stream has 0.")),
+            ("timestamp", schema::u64("Milliseconds since the Unix epoch.")),
+        ],
+    );
+    let at = |about: &str| json!({ "$ref": "#/components/schemas/StreamPosition", "description": about });
+    let ack = object(
+        "An append that is durable.",
+        [
+            ("start", at("The first record of the batch.")),
+            ("end", at("The number behind the last record of the batch, and the last record's timestamp.")),
+            (
+                "tail",
+                at(
+                    "The number that the next record of the stream gets, and the timestamp of its last. Never before `end`.",
+                ),
+            ),
+        ],
+    );
+    let tail = (
+        "tail",
+        at("The number that the next record gets, and the timestamp of the last one; zeros for an empty stream."),
+    );
+    let pair = json!({ "type": "array", "minItems": 2, "maxItems": 2, "items": { "type": "string" } });
+    let record = with_optional(
+        object(
+            "A record. Names, values and body are text, or base64 where `s2-format` says so.",
+            [("seq_num", schema::u64("Its number.")), ("timestamp", schema::u64("Milliseconds since the Unix epoch."))],
+        ),
+        [
+            (
+                "headers",
+                list_of(
+                    "Pairs of name and value; absent when there are none. A command record has one, with an empty name.",
+                    pair,
+                ),
+            ),
+            ("body", text("Absent when it is empty.")),
+        ],
+    );
+    let batch = with_optional(
+        object(
+            "Records in order.",
+            [("records", list_of("None when nothing came in time.", schema::reference("SequencedRecord")))],
+        ),
+        [("tail", at("The tail of the stream, where the records are recent."))],
+    );
+    [
+        ("StreamPosition", position),
+        ("AppendAck", ack),
+        ("TailResponse", object("The tail of a stream.", [tail])),
+        ("SequencedRecord", record),
+        ("ReadBatch", batch),
+    ]
 }
 
 /// What stored records that do not decode mean.

@@ -3,11 +3,14 @@
 use std::sync::Arc;
 
 use model::{BasinConfig, BasinName, StreamConfig, StreamName};
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::bad_json;
 use super::config::{BasinConfigJson, StreamConfigJson};
 use super::location::checked_location;
+use super::object::Object;
+use crate::schema;
 use crate::status::{ApiError, Code};
 
 /// POST `/basins`.
@@ -44,10 +47,10 @@ pub struct CreateStream {
 /// # Errors
 /// 400 `bad_json`, or 422 `invalid` when a value is out of range.
 pub fn parse_create_basin(body: &[u8]) -> Result<CreateBasin, ApiError> {
-    let request: CreateBasinJson = serde_json::from_slice(body).map_err(bad_json)?;
+    let Object(request): Object<CreateBasinJson> = serde_json::from_slice(body).map_err(bad_json)?;
     Ok(CreateBasin {
         basin: BasinName::try_from(request.basin.as_str()).map_err(|e| bad_value(&e.to_string()))?,
-        config: request.config.unwrap_or_default().checked()?,
+        config: request.config.unwrap_or_default().0.checked()?,
         location: checked_location(request.location)?,
     })
 }
@@ -59,7 +62,7 @@ pub fn parse_create_basin(body: &[u8]) -> Result<CreateBasin, ApiError> {
 pub fn parse_ensure_basin(body: &[u8]) -> Result<EnsureBasin, ApiError> {
     let request: EnsureBasinJson = optional(body)?;
     Ok(EnsureBasin {
-        config: request.config.unwrap_or_default().checked()?,
+        config: request.config.unwrap_or_default().0.checked()?,
         location: checked_location(request.location)?,
     })
 }
@@ -69,10 +72,10 @@ pub fn parse_ensure_basin(body: &[u8]) -> Result<EnsureBasin, ApiError> {
 /// # Errors
 /// As [`parse_create_basin`].
 pub fn parse_create_stream(body: &[u8]) -> Result<CreateStream, ApiError> {
-    let request: CreateStreamJson = serde_json::from_slice(body).map_err(bad_json)?;
+    let Object(request): Object<CreateStreamJson> = serde_json::from_slice(body).map_err(bad_json)?;
     Ok(CreateStream {
         stream: StreamName::try_from(request.stream.as_str()).map_err(|e| bad_value(&e.to_string()))?,
-        config: request.config.unwrap_or_default().checked()?,
+        config: request.config.unwrap_or_default().0.checked()?,
     })
 }
 
@@ -84,31 +87,42 @@ pub fn parse_ensure_stream(body: &[u8]) -> Result<StreamConfig, ApiError> {
     Ok(optional::<StreamConfigJson>(body)?.checked()?)
 }
 
-#[derive(Deserialize)]
-struct CreateBasinJson {
+/// A basin to be created.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "CreateBasinRequest")]
+pub(super) struct CreateBasinJson {
+    #[schemars(schema_with = "schema::basin_name_field")]
     basin: String,
-    config: Option<BasinConfigJson>,
+    config: Option<Object<BasinConfigJson>>,
+    #[schemars(schema_with = "schema::location_field", default)]
     location: Option<String>,
 }
 
-#[derive(Default, Deserialize)]
+/// A basin as it shall be: what is not mentioned gets its default.
+#[derive(Default, Deserialize, JsonSchema)]
+#[schemars(rename = "EnsureBasinRequest")]
 #[serde(default)]
-struct EnsureBasinJson {
-    config: Option<BasinConfigJson>,
+pub(super) struct EnsureBasinJson {
+    config: Option<Object<BasinConfigJson>>,
+    #[schemars(schema_with = "schema::location_field", default)]
     location: Option<String>,
 }
 
-#[derive(Deserialize)]
-struct CreateStreamJson {
+/// A stream to be created.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "CreateStreamRequest")]
+pub(super) struct CreateStreamJson {
+    #[schemars(schema_with = "schema::stream_name_field")]
     stream: String,
-    config: Option<StreamConfigJson>,
+    config: Option<Object<StreamConfigJson>>,
 }
 
 fn optional<'a, T: Deserialize<'a> + Default>(body: &'a [u8]) -> Result<T, ApiError> {
     if body.is_empty() {
         return Ok(T::default());
     }
-    Ok(serde_json::from_slice::<Option<T>>(body).map_err(bad_json)?.unwrap_or_default())
+    let given = serde_json::from_slice::<Option<Object<T>>>(body).map_err(bad_json)?;
+    Ok(given.unwrap_or_default().0)
 }
 
 /// 1-64 of `[A-Za-z0-9:.-]` (s2-wire.md 1.12).
@@ -144,6 +158,8 @@ mod tests {
         for (body, code) in [
             ("", Code::BadJson),
             ("{}", Code::BadJson),
+            (r#"["my-basin"]"#, Code::BadJson),
+            (r#"{"basin":"my-basin","config":[]}"#, Code::BadJson),
             (r#"{"basin":"Short"}"#, Code::BadJson),
             (r#"{"basin":"my-basin","config":1}"#, Code::BadJson),
             (r#"{"basin":"my-basin","location":"a b"}"#, Code::BadJson),

@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use model::config::Cipher;
 use model::{BasinName, StreamName};
+use serde_json::Value;
 
 use super::text::Json;
 use super::time::rfc3339;
+use crate::schema::{self, nullable, object, one_of, text, time};
 
 /// A basin as clients see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -97,6 +99,32 @@ fn put_stream(json: &mut Json, stream: &StreamInfo) {
     json.raw(r#"{"name":"#).string(stream.name.as_str());
     put_times(json, stream.created_at_ms, stream.deleted_at_ms);
     json.raw(r#","cipher":"#).optional(stream.cipher.map(cipher_name)).raw("}");
+}
+
+/// The schemas of what is shown.
+pub(super) fn answer_schemas() -> [(&'static str, Value); 4] {
+    let created = || ("created_at", time("When it was created."));
+    let deleted = || ("deleted_at", nullable(time("When its deletion began; null while it is live.")));
+    let basin = object(
+        "A basin.",
+        [
+            ("name", schema::basin_name()),
+            ("location", nullable(text("Where it is."))),
+            created(),
+            deleted(),
+            ("state", one_of("`deleting` as soon as `deleted_at` is set. For older clients.", ["active", "deleting"])),
+        ],
+    );
+    let cipher =
+        one_of("How its records are sealed; null: not at all.", [Cipher::Aegis256, Cipher::Aes256Gcm].map(cipher_name));
+    let stream =
+        object("A stream.", [("name", schema::stream_name()), created(), deleted(), ("cipher", nullable(cipher))]);
+    [
+        ("BasinInfo", basin),
+        ("ListBasinsResponse", schema::page("basins", "BasinInfo")),
+        ("StreamInfo", stream),
+        ("ListStreamsResponse", schema::page("streams", "StreamInfo")),
+    ]
 }
 
 /// Both keys always: Rust clients do not decode a stream without `deleted_at`.

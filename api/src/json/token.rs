@@ -4,12 +4,16 @@ use std::sync::Arc;
 
 use model::token::{OpGroups, Operation, Operations, ReadWrite, ResourceSet};
 use model::{AccessToken, InvalidName, Scope, TokenId};
+use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::bad_json;
+use super::object::Object;
 use super::resource::list;
 use super::text::Json;
 use super::time::{parse_rfc3339, rfc3339_ns};
+use crate::schema::{self, boolean, list_of, nullable, object, text, time};
 use crate::status::{ApiError, Code};
 
 /// POST `/access-tokens`.
@@ -32,7 +36,8 @@ pub struct IssueAccessToken {
 /// # Errors
 /// 400 `bad_json` when it is not one, or has a name, time or operation that cannot be.
 pub fn parse_issue_access_token(body: &[u8]) -> Result<IssueAccessToken, ApiError> {
-    let request: IssueJson = serde_json::from_slice(body).map_err(bad_json)?;
+    let Object(request): Object<IssueJson> = serde_json::from_slice(body).map_err(bad_json)?;
+    let Object(scope) = request.scope;
     let bad = |why: String| ApiError::new(Code::BadJson, why);
     let bad_name = |error: InvalidName| ApiError::new(Code::BadJson, error.0);
     let expires_at = match request.expires_at {
@@ -42,13 +47,13 @@ pub fn parse_issue_access_token(body: &[u8]) -> Result<IssueAccessToken, ApiErro
         })?),
     };
     let mut ops = Operations::NONE;
-    for name in request.scope.ops.unwrap_or_default() {
+    for name in scope.ops.unwrap_or_default() {
         let op = Operation::parse(&name).ok_or_else(|| bad(format!("unknown operation `{name}` in scope.ops")))?;
         ops = ops.union(Operations::of(&[op]));
     }
-    let groups = request.scope.op_groups.unwrap_or_default();
-    let group = |json: Option<ReadWriteJson>| {
-        let ReadWriteJson { read, write } = json.unwrap_or_default();
+    let Object(groups) = scope.op_groups.unwrap_or_default();
+    let group = |json: Option<Object<ReadWriteJson>>| {
+        let Object(ReadWriteJson { read, write }) = json.unwrap_or_default();
         ReadWrite { read: read.unwrap_or(false), write: write.unwrap_or(false) }
     };
     let set = |json: Option<SetJson>| json.map(ResourceSet::from);
@@ -58,12 +63,9 @@ pub fn parse_issue_access_token(body: &[u8]) -> Result<IssueAccessToken, ApiErro
         expires_sub_ns: expires_at.map_or(0, |(_, sub_ns)| sub_ns),
         auto_prefix_streams: request.auto_prefix_streams.unwrap_or(false),
         scope: Scope {
-            basins: set(request.scope.basins).map(ResourceSet::of_basins).transpose().map_err(bad_name)?,
-            streams: set(request.scope.streams).map(ResourceSet::of_streams).transpose().map_err(bad_name)?,
-            access_tokens: set(request.scope.access_tokens)
-                .map(ResourceSet::of_tokens)
-                .transpose()
-                .map_err(bad_name)?,
+            basins: set(scope.basins).map(ResourceSet::of_basins).transpose().map_err(bad_name)?,
+            streams: set(scope.streams).map(ResourceSet::of_streams).transpose().map_err(bad_name)?,
+            access_tokens: set(scope.access_tokens).map(ResourceSet::of_tokens).transpose().map_err(bad_name)?,
             op_groups: OpGroups {
                 account: group(groups.account),
                 basin: group(groups.basin),
@@ -74,27 +76,42 @@ pub fn parse_issue_access_token(body: &[u8]) -> Result<IssueAccessToken, ApiErro
     })
 }
 
-#[derive(Deserialize)]
-struct IssueJson {
+/// An access token to be issued.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "IssueAccessTokenRequest")]
+pub(super) struct IssueJson {
+    #[schemars(schema_with = "schema::token_id_field")]
     id: String,
+    #[schemars(schema_with = "schema::expires_at_field", default)]
     expires_at: Option<String>,
+    /// Whether the names of streams that its bearer gives get the prefix of the scope's streams. Needs such a prefix.
     auto_prefix_streams: Option<bool>,
-    scope: ScopeJson,
+    scope: Object<ScopeJson>,
 }
 
-#[derive(Deserialize)]
+/// What a token may do, and to what. It must permit some operation, and no more than the token that issues it.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "AccessTokenScopeInput")]
 struct ScopeJson {
+    /// Null or absent: none.
     basins: Option<SetJson>,
+    /// Null or absent: none.
     streams: Option<SetJson>,
+    /// Null or absent: none.
     access_tokens: Option<SetJson>,
-    op_groups: Option<GroupsJson>,
+    op_groups: Option<Object<GroupsJson>>,
+    #[schemars(schema_with = "schema::operations_field", default)]
     ops: Option<Vec<String>>,
 }
 
-#[derive(Deserialize)]
+/// Names that a token may use.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "ResourceSet")]
 #[serde(rename_all = "snake_case")]
 enum SetJson {
+    /// This name; the empty one stands for none.
     Exact(String),
+    /// All names that begin so; the empty one stands for all.
     Prefix(String),
 }
 
@@ -107,14 +124,18 @@ impl From<SetJson> for ResourceSet {
     }
 }
 
-#[derive(Default, Deserialize)]
+/// Operations by what they are on.
+#[derive(Default, Deserialize, JsonSchema)]
+#[schemars(rename = "OperationGroupsInput")]
 struct GroupsJson {
-    account: Option<ReadWriteJson>,
-    basin: Option<ReadWriteJson>,
-    stream: Option<ReadWriteJson>,
+    account: Option<Object<ReadWriteJson>>,
+    basin: Option<Object<ReadWriteJson>>,
+    stream: Option<Object<ReadWriteJson>>,
 }
 
-#[derive(Default, Deserialize)]
+/// Operations of a group: those that read and those that write. Null or absent: no.
+#[derive(Default, Deserialize, JsonSchema)]
+#[schemars(rename = "ReadWriteInput")]
 struct ReadWriteJson {
     read: Option<bool>,
     write: Option<bool>,
@@ -132,6 +153,51 @@ pub fn issued_access_token(secret: &str) -> String {
 #[must_use]
 pub fn access_token_list(tokens: &[Arc<AccessToken>], has_more: bool) -> String {
     list("access_tokens", tokens, |json, token| put_token(json, token), has_more)
+}
+
+/// The schemas of what is shown.
+pub(super) fn answer_schemas() -> [(&'static str, Value); 3] {
+    let set = |about: &str| {
+        let mut set = nullable(schema::reference("ResourceSet"));
+        set["description"] = about.into();
+        set
+    };
+    let group = object(
+        "Operations of a group.",
+        [("read", boolean("Those that read.")), ("write", boolean("Those that write."))],
+    );
+    let groups = object(
+        "Operations by what they are on.",
+        [("account", group.clone()), ("basin", group.clone()), ("stream", group)],
+    );
+    let scope = object(
+        "What a token may do, and to what.",
+        [
+            ("basins", set("Basins it may use; null: none.")),
+            ("streams", set("Streams it may use, by their whole names; null: none.")),
+            ("access_tokens", set("Access tokens it may use; null: none.")),
+            ("op_groups", groups),
+            ("ops", list_of("Operations beside those of the groups.", schema::operation())),
+        ],
+    );
+    let token = object(
+        "An access token, without its secret.",
+        [
+            ("id", schema::token_id()),
+            ("expires_at", nullable(time("When it ends; null: never."))),
+            ("auto_prefix_streams", boolean("Whether the names of streams get the prefix of the scope's streams.")),
+            ("scope", scope),
+        ],
+    );
+    let issued = object(
+        "The one time that the secret is shown.",
+        [("access_token", text("What its bearer sends as `Authorization: Bearer …`."))],
+    );
+    [
+        ("AccessTokenInfo", token),
+        ("IssueAccessTokenResponse", issued),
+        ("ListAccessTokensResponse", schema::page("access_tokens", "AccessTokenInfo")),
+    ]
 }
 
 fn put_token(json: &mut Json, token: &AccessToken) {

@@ -11,7 +11,7 @@ pub(crate) fn operations(route: &Route<'_>, method: &Method) -> &'static [Operat
     use Operation::*;
     match (route, method) {
         // These need a token only where the settings say so.
-        (Route::Health | Route::Scrape, _) => &[AccountMetrics],
+        (Route::Health | Route::Scrape | Route::OpenApi, _) => &[AccountMetrics],
         (Route::Basins, &Method::GET) => &[ListBasins],
         (Route::Basins, _) => &[CreateBasin],
         (Route::Basin(_), &Method::GET) => &[GetBasinConfig],

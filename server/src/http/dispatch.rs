@@ -79,6 +79,7 @@ async fn route(front: &Rc<Front>, connection: &Rc<Connection>, parts: &Parts, bo
         Route::Health => plain(answer::full(StatusCode::OK, "text/plain", "OK")),
         Route::Scrape if !front.open_metrics => scrape(front, connection, parts, &route).map(|answer| (None, answer)),
         Route::Scrape => plain(answer::full(StatusCode::OK, "text/plain; version=0.0.4", (front.scrape)())),
+        Route::OpenApi => plain(answer::json(StatusCode::OK, crate::openapi::document())),
         _ if is_draining => {
             refuse(body);
             Err(Failure::from(Unavailable::Draining).into())
@@ -144,7 +145,7 @@ async fn served(
         | Route::DefaultLocation => {
             control(front, connection, parts, body, route, named, access).await.map(|answer| (None, answer))
         }
-        Route::Health | Route::Scrape => unreachable!("these are no routes of /v1"),
+        Route::Health | Route::Scrape | Route::OpenApi => unreachable!("these are no routes of /v1"),
     }
 }
 
@@ -182,7 +183,8 @@ fn named(access: &Access, parts: &Parts, route: &Route<'_>) -> Result<Named, Api
         | Route::Locations
         | Route::DefaultLocation
         | Route::Health
-        | Route::Scrape => Named::default(),
+        | Route::Scrape
+        | Route::OpenApi => Named::default(),
     };
     let on = On { basin: named.basin.as_ref(), stream: named.stream.as_ref(), token: None };
     access.permit_any(operation::operations(route, &parts.method), on)?;
@@ -270,7 +272,7 @@ async fn control(
         Route::Usage(..) => request.usage(basin, stream).await,
         Route::Locations => Ok(request.locations()),
         Route::DefaultLocation => request.default_location(),
-        Route::Health | Route::Scrape | Route::Records(_) | Route::Tail(_) | Route::FirstForm(..) => {
+        Route::Health | Route::Scrape | Route::OpenApi | Route::Records(_) | Route::Tail(_) | Route::FirstForm(..) => {
             unreachable!("these are no control-plane routes")
         }
     }

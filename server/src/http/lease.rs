@@ -7,6 +7,8 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use api::json::Object;
+use api::schema::{self, fencing_token, nullable, object, one_of, reference, text};
 use api::{ApiError, Code, negotiate};
 use bytes::Bytes;
 use engine::event::{BasinInfo, LeaseInfo, LeaseRequest, Op, Reply, Target};
@@ -15,9 +17,10 @@ use http::{Method, StatusCode};
 use model::lease::{LeaseDuration, LeaseHolder};
 use model::{Failure, FencingToken, ShardId, StreamName, Unavailable};
 use ring::rand::{SecureRandom, SystemRandom};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::answer::{self, Answer, header};
@@ -235,7 +238,8 @@ fn wanted(parts: &Parts, body: &Bytes) -> Result<Wanted, ApiError> {
 
 fn parse<T: DeserializeOwned>(parts: &Parts, body: &Bytes) -> Result<T, ApiError> {
     let body = negotiate::required_json(header(&parts.headers, http::header::CONTENT_TYPE), body)?;
-    serde_json::from_slice(body).map_err(|error| ApiError::new(Code::BadJson, format!("invalid JSON: {error}")))
+    let parsed = serde_json::from_slice::<Object<T>>(body);
+    parsed.map(|Object(body)| body).map_err(|error| ApiError::new(Code::BadJson, format!("invalid JSON: {error}")))
 }
 
 /// The empty token is no lease's: it says that nobody is fenced.
@@ -251,7 +255,7 @@ fn invalid(why: impl std::fmt::Display) -> ApiError {
     ApiError::new(Code::Invalid, why.to_string())
 }
 
-fn shown(lease: &LeaseInfo) -> serde_json::Value {
+fn shown(lease: &LeaseInfo) -> Value {
     json!({
         "holder": lease.holder.as_str(),
         "generation": lease.generation,
@@ -260,18 +264,64 @@ fn shown(lease: &LeaseInfo) -> serde_json::Value {
     })
 }
 
-#[derive(Deserialize)]
+/// The schemas of what is asked for and what is answered.
+pub(crate) fn schemas() -> [(&'static str, Value); 7] {
+    let of = |about, token: &[(&str, Value)]| {
+        let mut lease = object(
+            about,
+            [
+                ("holder", text("Who has it.")),
+                ("generation", schema::u64("How often the lease of this stream was given.")),
+                ("duration_ms", schema::u64("For how long it is given or renewed, in milliseconds.")),
+                ("expires_in_ms", schema::u64("How long it holds yet, in milliseconds.")),
+            ],
+        );
+        for (key, schema) in token {
+            lease["properties"][*key] = schema.clone();
+            lease["required"].as_array_mut().expect("a list").push((*key).into());
+        }
+        lease
+    };
+    let token = fencing_token("To append with, to renew and to release.");
+    let code = |code: &str| ("code", one_of("What went wrong.", [code]));
+    let message = || ("message", text("What went wrong, for people."));
+    [
+        ("AcquireLeaseRequest", schema::of::<AcquireJson>()),
+        ("RenewLeaseRequest", schema::of::<RenewJson>()),
+        ("Lease", of("A lease that is in force.", &[])),
+        ("AcquiredLease", of("A lease that the caller has now.", &[("token", token)])),
+        ("LeaseHeld", of("The lease of another.", &[code("lease_held"), message()])),
+        ("LeaseLost", object("The token is of no lease that is in force.", [code("lease_lost"), message()])),
+        ("LeaseStatus", object("Who has the lease.", [("lease", nullable(reference("Lease")))])),
+    ]
+}
+
+/// Who wants the lease.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "AcquireLeaseRequest")]
 #[serde(deny_unknown_fields)]
 struct AcquireJson {
+    /// Who will have it, for others to see: 1 to 64 bytes.
+    #[schemars(length(min = 1, max = 64))]
     holder: String,
+    /// For how long it shall hold when it is not renewed, in milliseconds.
+    #[schemars(range(min = 1000, max = 3_600_000))]
     duration_ms: u64,
+    /// How long to wait for it while somebody else has it, in milliseconds. Null or absent: not at all.
+    #[schemars(range(max = 60_000))]
     wait_ms: Option<u64>,
 }
 
-#[derive(Deserialize)]
+/// A lease that shall hold for longer.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(rename = "RenewLeaseRequest")]
 #[serde(deny_unknown_fields)]
 struct RenewJson {
+    /// The token that came with it.
+    #[schemars(length(min = 1, max = 36))]
     token: String,
+    /// Another duration, in milliseconds. Null or absent: the one it has.
+    #[schemars(range(min = 1000, max = 3_600_000))]
     duration_ms: Option<u64>,
 }
 

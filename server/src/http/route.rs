@@ -14,6 +14,8 @@ pub(crate) enum Route<'a> {
     Health,
     /// `/metrics`
     Scrape,
+    /// `/openapi.json`
+    OpenApi,
     /// `/v1/basins`
     Basins,
     /// `/v1/basins/{basin}`
@@ -43,7 +45,7 @@ pub(crate) enum Route<'a> {
 }
 
 /// The routes as the metrics name them, the one for unknown paths among them. Records are told apart by method and kind.
-pub(crate) const ROUTE_NAMES: [&str; 18] = [
+pub(crate) const ROUTE_NAMES: [&str; 19] = [
     "health",
     "metrics",
     "basins",
@@ -62,6 +64,7 @@ pub(crate) const ROUTE_NAMES: [&str; 18] = [
     "read_session",
     "unknown",
     "lease",
+    "openapi",
 ];
 
 /// Row of the metrics for an append session.
@@ -78,6 +81,7 @@ impl<'a> Route<'a> {
         match path {
             "/health" | "/ping" => return Some(Self::Health),
             "/metrics" => return Some(Self::Scrape),
+            "/openapi.json" => return Some(Self::OpenApi),
             _ => {}
         }
         let mut segments = path.strip_prefix("/v1/")?.split('/');
@@ -106,7 +110,8 @@ impl<'a> Route<'a> {
     #[must_use]
     pub(crate) const fn allow(&self) -> &'static str {
         match self {
-            Self::Health | Self::Scrape | Self::Tail(_) | Self::Usage(..) | Self::Locations => "GET",
+            Self::Health | Self::Scrape | Self::OpenApi => "GET",
+            Self::Tail(_) | Self::Usage(..) | Self::Locations => "GET",
             Self::Basins | Self::Streams | Self::Records(_) | Self::AccessTokens => "GET, POST",
             Self::Basin(_) | Self::Stream(_) => "GET, PUT, PATCH, DELETE",
             Self::Lease(_) => "GET, POST, PUT, DELETE",
@@ -114,6 +119,34 @@ impl<'a> Route<'a> {
             Self::DefaultLocation => "GET, PUT",
             Self::FirstForm(..) => "POST",
         }
+    }
+
+    /// Every route once, with the names of its segments in braces. A new one must name the one behind it.
+    pub(crate) fn all() -> impl Iterator<Item = Route<'static>> {
+        std::iter::successors(Some(Route::Health), Route::following)
+    }
+
+    fn following(&self) -> Option<Route<'static>> {
+        Some(match self {
+            Self::Health => Route::Scrape,
+            Self::Scrape => Route::OpenApi,
+            Self::OpenApi => Route::Basins,
+            Self::Basins => Route::Basin("{basin}"),
+            Self::Basin(_) => Route::Streams,
+            Self::Streams => Route::Stream("{stream}"),
+            Self::Stream(_) => Route::Records("{stream}"),
+            Self::Records(_) => Route::Tail("{stream}"),
+            Self::Tail(_) => Route::Lease("{stream}"),
+            Self::Lease(_) => Route::AccessTokens,
+            Self::AccessTokens => Route::AccessToken("{id}"),
+            Self::AccessToken(_) => Route::Usage(None, None),
+            Self::Usage(None, _) => Route::Usage(Some("{basin}"), None),
+            Self::Usage(Some(_), None) => Route::Usage(Some("{basin}"), Some("{stream}")),
+            Self::Usage(Some(_), Some(_)) => Route::Locations,
+            Self::Locations => Route::DefaultLocation,
+            Self::DefaultLocation => Route::FirstForm("{basin}", "{stream}"),
+            Self::FirstForm(..) => return None,
+        })
     }
 
     /// Its row in the metrics.
@@ -136,6 +169,7 @@ impl<'a> Route<'a> {
             Self::Locations => 12,
             Self::DefaultLocation => 13,
             Self::Lease(_) => 17,
+            Self::OpenApi => 18,
         }
     }
 }
