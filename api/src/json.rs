@@ -7,6 +7,7 @@ mod location;
 mod read;
 mod request;
 mod resource;
+mod resources;
 pub(crate) mod text;
 mod time;
 mod token;
@@ -25,6 +26,7 @@ pub use request::{
     parse_ensure_stream,
 };
 pub use resource::{BasinInfo, StreamInfo, basin_info, basin_list, cipher_name, stream_info, stream_list};
+pub use resources::{BasinResource, InvalidResources, Resources, StreamResource, parse_resources};
 
 pub use token::{IssueAccessToken, access_token_list, issued_access_token, parse_issue_access_token};
 

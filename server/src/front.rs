@@ -106,7 +106,7 @@ async fn serve(seed: Seed, settings: &Settings) -> std::io::Result<()> {
         sweeping.watch.sweep(every_second).await;
     });
     watch_tokens(&front);
-    if !ready.pass(&front.store, &front.gate).await {
+    if !ready.pass(&front.store, &front.gate, &front.router).await {
         return Ok(());
     }
     vital("accept", listen::accept(Rc::clone(&front), listener, tls, settings.connections_max));

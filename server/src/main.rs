@@ -7,6 +7,7 @@ mod encryption;
 mod front;
 mod host;
 mod http;
+mod init;
 mod inspect;
 mod meters;
 mod metrics;

@@ -10,11 +10,11 @@ use engine::driver::{Driver, Node, NodeConfig, StartError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::access::ready::Ready;
-use crate::access::secret::Secret;
+use crate::access::ready::{Made, Ready};
 use crate::access::{Gate, root};
 use crate::front::{self, Seed};
 use crate::http::{Phase, listen};
+use crate::init::InitFile;
 use crate::meters::Keeper;
 use crate::metrics::{self, FrontMetrics};
 use crate::router::Router;
@@ -63,6 +63,11 @@ pub(crate) fn serve(loaded: &Loaded) -> ExitCode {
     if let Err(why) = plan_faults() {
         return refuse(EXIT_SETTINGS, &why);
     }
+    // Before anything is touched: whoever has a mistake in the file hears of it at once.
+    let init = match InitFile::load(&settings.init_file) {
+        Ok(init) => init,
+        Err(why) => return refuse(EXIT_SETTINGS, &why),
+    };
     let (address, listeners) = match listen::bind(settings.listen, settings.fronts) {
         Ok(bound) => bound,
         Err(error) => {
@@ -94,29 +99,46 @@ pub(crate) fn serve(loaded: &Loaded) -> ExitCode {
     };
     let root = settings.root_token.get().map(root::of_settings);
     let gate = Gate::new(node.tokens(), settings.requires_tokens(), root);
-    let (ready, prepared) = Ready::of_fronts(listeners.len());
+    let (ready, prepared) = Ready::of_fronts(listeners.len(), init);
     let doors = Doors { gate: &gate, keeper: &keeper, tls: tls.as_ref() };
-    let (phase, fronts) = match start_fronts(settings, &node, &doors, listeners.into_iter().zip(ready)) {
+    let (phases, fronts) = match start_fronts(settings, &node, &doors, listeners.into_iter().zip(ready)) {
         Ok(started) => started,
         Err(error) => return refuse(EXIT_SYSTEM, &format!("cannot start a front: {error}")),
     };
-    let new_root = match prepared.recv() {
-        Ok(Ok(new_root)) => new_root,
-        Ok(Err(why)) => return refuse(EXIT_SYSTEM, &why),
-        Err(_) => return refuse(EXIT_SYSTEM, "front 0 ended before it was ready"),
-    };
-    print_banner(settings, &node, address, &doors, new_root.as_ref());
-    let clean = match signals.wait() {
-        Ok(()) => drain(&node, phase, fronts),
-        Err(error) => {
-            return refuse(EXIT_SYSTEM, &format!("cannot wait for signals: {error}"));
+    let refused = match prepared.recv() {
+        Ok(Ok(made)) => {
+            print_banner(settings, &node, address, &doors, &made);
+            signals.wait().err().map(|error| format!("cannot wait for signals: {error}"))
         }
+        Ok(Err(why)) => Some(why),
+        Err(_) => Some("front 0 ended before it was ready".to_owned()),
     };
+    let status = match &refused {
+        Some(why) => refuse(EXIT_SYSTEM, why),
+        None if drain(&node, &phases) => ExitCode::SUCCESS,
+        None => ExitCode::FAILURE,
+    };
+    end(phases, fronts, keeper, node);
+    if refused.is_none() {
+        tracing::info!("stopped");
+    }
+    status
+}
+
+/// Ends all threads in order: fronts use the keeper and the shards, and shards that fronts host end with them.
+fn end(phases: Phases, fronts: Fronts, keeper: Keeper, node: Arc<Node>) {
+    drop(phases);
+    for front in fronts {
+        match front.join() {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!("a front ended badly: {error}"),
+            Err(_) => tracing::error!("a front panicked"),
+        }
+    }
     keeper.stop();
     if let Some(node) = Arc::into_inner(node) {
         node.stop();
     }
-    if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Says why the process does not run.
@@ -240,13 +262,7 @@ fn start_fronts(
     Ok((Phases { sender, metrics }, fronts))
 }
 
-fn print_banner(
-    settings: &Settings,
-    node: &Node,
-    address: std::net::SocketAddr,
-    doors: &Doors<'_>,
-    new_root: Option<&Secret>,
-) {
+fn print_banner(settings: &Settings, node: &Node, address: std::net::SocketAddr, doors: &Doors<'_>, made: &Made) {
     println!("millrace {}", env!("CARGO_PKG_VERSION"));
     println!("{}", node.report());
     println!(
@@ -263,7 +279,10 @@ fn print_banner(
         if address.ip().is_unspecified() { format!("127.0.0.1:{}", address.port()) } else { address.to_string() };
     println!("export S2_ACCOUNT_ENDPOINT={scheme}://{host}");
     println!("export S2_BASIN_ENDPOINT={scheme}://{host}");
-    match new_root {
+    if let Some(applied) = &made.applied {
+        println!("{applied}");
+    }
+    match &made.root {
         Some(secret) => {
             println!("# The root token, shown this once: keep it. It may do everything and does not expire.");
             println!("export S2_ACCESS_TOKEN={}", secret.reveal());
@@ -313,7 +332,7 @@ impl Signals {
 }
 
 /// Lets sessions leave, ends those that stay, then waits until all that was accepted is durable.
-fn drain(node: &Node, phases: Phases, fronts: Fronts) -> bool {
+fn drain(node: &Node, phases: &Phases) -> bool {
     for (phase, time_max) in [(Phase::Draining, LEAVE_TIME_MAX), (Phase::Ending, END_TIME_MAX)] {
         phases.sender.send_replace(phase);
         let until = Instant::now() + time_max;
@@ -327,14 +346,5 @@ fn drain(node: &Node, phases: Phases, fronts: Fronts) -> bool {
     if !clean {
         tracing::warn!("not everything that was accepted became durable within {} s", DRAIN_TIME_MAX.as_secs());
     }
-    drop(phases);
-    for front in fronts {
-        match front.join() {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!("a front ended badly: {error}"),
-            Err(_) => tracing::error!("a front panicked"),
-        }
-    }
-    tracing::info!("stopped");
     clean
 }

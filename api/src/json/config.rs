@@ -79,7 +79,7 @@ pub fn basin_config(config: &BasinConfig) -> String {
 
 /// A value that JSON can say but a configuration cannot hold; the text is what the client sees.
 #[derive(Debug)]
-pub(super) struct OutOfRange(&'static str);
+pub(super) struct OutOfRange(pub(super) &'static str);
 
 impl From<OutOfRange> for ApiError {
     fn from(out_of_range: OutOfRange) -> Self {
@@ -157,7 +157,7 @@ struct TimestampingJson {
 
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum ModeJson {
+pub(super) enum ModeJson {
     ClientPrefer,
     ClientRequire,
     Arrival,
@@ -180,7 +180,7 @@ struct DeleteOnEmptyJson {
 }
 
 #[derive(Debug, Deserialize)]
-enum CipherJson {
+pub(super) enum CipherJson {
     #[serde(rename = "aegis-256")]
     Aegis256,
     #[serde(rename = "aes-256-gcm")]
@@ -280,7 +280,7 @@ fn try_map<T, U>(patch: Patch<T>, to: impl FnOnce(T) -> Result<U, OutOfRange>) -
     })
 }
 
-fn checked_storage_class(class: String) -> Result<Arc<str>, OutOfRange> {
+pub(super) fn checked_storage_class(class: String) -> Result<Arc<str>, OutOfRange> {
     if class.len() > STORAGE_CLASS_BYTES_MAX {
         return Err(OutOfRange("storage class must not exceed 64 bytes in length"));
     }
