@@ -1,6 +1,7 @@
 //! `millrace serve`, from the settings to the exit status: starts shards and fronts, says what is in force, waits for a
 //! signal, drains.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -36,6 +37,8 @@ pub(crate) const EXIT_IN_USE: u8 = 75;
 
 /// Sessions get this long to leave by themselves.
 const LEAVE_TIME_MAX: Duration = Duration::from_secs(5);
+/// Whoever has a connection gets this long to ask once more and hear of the drain, so that nobody who is busy loses it first.
+const TELL_TIME: Duration = Duration::from_secs(1);
 /// Then they are ended, and get this long to see it.
 const END_TIME_MAX: Duration = Duration::from_secs(3);
 /// What was accepted gets this long to become durable.
@@ -113,20 +116,29 @@ pub(crate) fn serve(loaded: &Loaded) -> ExitCode {
         Ok(Err(why)) => Some(why),
         Err(_) => Some("front 0 ended before it was ready".to_owned()),
     };
-    let status = match &refused {
-        Some(why) => refuse(EXIT_SYSTEM, why),
-        None if drain(&node, &phases) => ExitCode::SUCCESS,
-        None => ExitCode::FAILURE,
-    };
-    end(phases, fronts, keeper, node);
-    if refused.is_none() {
-        tracing::info!("stopped");
+    if let Some(why) = refused {
+        let status = refuse(EXIT_SYSTEM, &why);
+        if let Some(node) = end(phases, fronts, keeper, node) {
+            node.stop();
+        }
+        return status;
     }
-    status
+    let clean = drain(&node, &phases);
+    match end(phases, fronts, keeper, node) {
+        Some(node) if clean => {
+            if let Err(error) = node.leave() {
+                tracing::warn!("cannot note the clean stop: {error}");
+            }
+        }
+        Some(node) => node.stop(),
+        None => {}
+    }
+    tracing::info!("stopped");
+    if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Ends all threads in order: fronts use the keeper and the shards, and shards that fronts host end with them.
-fn end(phases: Phases, fronts: Fronts, keeper: Keeper, node: Arc<Node>) {
+/// Ends fronts and meters, in this order, and gives the node back: fronts use both, and shards that they host end with them.
+fn end(phases: Phases, fronts: Fronts, keeper: Keeper, node: Arc<Node>) -> Option<Node> {
     drop(phases);
     for front in fronts {
         match front.join() {
@@ -136,9 +148,8 @@ fn end(phases: Phases, fronts: Fronts, keeper: Keeper, node: Arc<Node>) {
         }
     }
     keeper.stop();
-    if let Some(node) = Arc::into_inner(node) {
-        node.stop();
-    }
+    // None when `/metrics` is being made at this moment; it ends with the process.
+    Arc::into_inner(node)
 }
 
 /// Says why the process does not run.
@@ -262,35 +273,37 @@ fn start_fronts(
     Ok((Phases { sender, metrics }, fronts))
 }
 
+/// What is in force, for whoever reads stdout. Who does not is no reason to stop: a failed write is let go.
 fn print_banner(settings: &Settings, node: &Node, address: std::net::SocketAddr, doors: &Doors<'_>, made: &Made) {
-    println!("millrace {}", env!("CARGO_PKG_VERSION"));
-    println!("{}", node.report());
-    println!(
-        "fronts: {}, memory for bodies and slow readers at most {} each",
-        settings.fronts, settings.front_bytes_max
-    );
-    let scheme = if doors.tls.is_some() { "https" } else { "http" };
-    println!("listening on {scheme}://{address}");
-    if let (Some(tls), true) = (doors.tls, settings.tls_self) {
-        println!("clients must trust {}", tls.cert_path().display());
+    let mut out = std::io::stdout().lock();
+    macro_rules! say {
+        ($($what:tt)*) => { writeln!(out, $($what)*).unwrap_or_default() };
     }
-    println!("access tokens: {}", if doors.gate.is_required() { "required" } else { "not required" });
+    say!("millrace {}", env!("CARGO_PKG_VERSION"));
+    say!("{}", node.report());
+    say!("fronts: {}, memory for bodies and slow readers at most {} each", settings.fronts, settings.front_bytes_max);
+    let scheme = if doors.tls.is_some() { "https" } else { "http" };
+    say!("listening on {scheme}://{address}");
+    if let (Some(tls), true) = (doors.tls, settings.tls_self) {
+        say!("clients must trust {}", tls.cert_path().display());
+    }
+    say!("access tokens: {}", if doors.gate.is_required() { "required" } else { "not required" });
     let host =
         if address.ip().is_unspecified() { format!("127.0.0.1:{}", address.port()) } else { address.to_string() };
-    println!("export S2_ACCOUNT_ENDPOINT={scheme}://{host}");
-    println!("export S2_BASIN_ENDPOINT={scheme}://{host}");
+    say!("export S2_ACCOUNT_ENDPOINT={scheme}://{host}");
+    say!("export S2_BASIN_ENDPOINT={scheme}://{host}");
     if let Some(applied) = &made.applied {
-        println!("{applied}");
+        say!("{applied}");
     }
     match &made.root {
         Some(secret) => {
-            println!("# The root token, shown this once: keep it. It may do everything and does not expire.");
-            println!("export S2_ACCESS_TOKEN={}", secret.reveal());
+            say!("# The root token, shown this once: keep it. It may do everything and does not expire.");
+            say!("export S2_ACCESS_TOKEN={}", secret.reveal());
         }
         None if doors.gate.is_required() => {
-            println!("export S2_ACCESS_TOKEN=  # the root token, or one issued with it")
+            say!("export S2_ACCESS_TOKEN=  # the root token, or one issued with it")
         }
-        None => println!("export S2_ACCESS_TOKEN=any"),
+        None => say!("export S2_ACCESS_TOKEN=any"),
     }
 }
 
@@ -333,12 +346,16 @@ impl Signals {
 
 /// Lets sessions leave, ends those that stay, then waits until all that was accepted is durable.
 fn drain(node: &Node, phases: &Phases) -> bool {
-    for (phase, time_max) in [(Phase::Draining, LEAVE_TIME_MAX), (Phase::Ending, END_TIME_MAX)] {
+    let is_any = |gauge: fn(&FrontMetrics) -> u64| phases.metrics.iter().any(|m| gauge(m) > 0);
+    let steps = [(Phase::Draining, TELL_TIME, LEAVE_TIME_MAX), (Phase::Ending, Duration::ZERO, END_TIME_MAX)];
+    for (phase, tell_time, time_max) in steps {
         phases.sender.send_replace(phase);
-        let until = Instant::now() + time_max;
+        let begun = Instant::now();
         // A front takes a moment to hear of it; what it had open by then counts.
         std::thread::sleep(LOOK);
-        while phases.metrics.iter().any(|m| m.requests_open.get() > 0) && Instant::now() < until {
+        while (is_any(|m| m.requests_open.get()) && begun.elapsed() < time_max)
+            || (is_any(|m| m.connections.get()) && begun.elapsed() < tell_time)
+        {
             std::thread::sleep(LOOK);
         }
     }
@@ -346,5 +363,6 @@ fn drain(node: &Node, phases: &Phases) -> bool {
     if !clean {
         tracing::warn!("not everything that was accepted became durable within {} s", DRAIN_TIME_MAX.as_secs());
     }
+    phases.sender.send_replace(Phase::Closing);
     clean
 }
