@@ -204,6 +204,16 @@ class Conversation:
             chunks.append(chunk)
         return b"".join(chunks)
 
+    def received_body(self):
+        """The whole body of an answer that has a length, or of one in chunks."""
+        if "content-length" not in self.headers:
+            return self.read_rest()
+        length = int(self.headers["content-length"])
+        while len(self.received) < length:
+            self._receive()
+        body, self.received = self.received[:length], self.received[length:]
+        return body
+
     def _receive(self):
         data = self.socket.recv(65536)
         if not data:

@@ -9,6 +9,7 @@ mod patch;
 mod read;
 mod request;
 mod resource;
+mod resources;
 pub(crate) mod text;
 mod time;
 mod token;
@@ -28,6 +29,7 @@ pub use request::{
     parse_ensure_stream,
 };
 pub use resource::{BasinInfo, StreamInfo, basin_info, basin_list, cipher_name, stream_info, stream_list};
+pub use resources::{BasinResource, InvalidResources, Resources, StreamResource, parse_resources};
 
 pub use token::{IssueAccessToken, access_token_list, issued_access_token, parse_issue_access_token};
 

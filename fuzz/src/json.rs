@@ -2,7 +2,8 @@
 
 use api::json::{
     append_input, basin_config, first_form_input, parse_basin_reconfiguration, parse_create_basin, parse_create_stream,
-    parse_ensure_basin, parse_ensure_stream, parse_issue_access_token, parse_stream_reconfiguration, stream_config,
+    parse_ensure_basin, parse_ensure_stream, parse_issue_access_token, parse_resources, parse_stream_reconfiguration,
+    stream_config,
     stream_config_header,
 };
 use api::{ApiError, Format};
@@ -48,6 +49,12 @@ pub fn json(input: &[u8]) {
     }
     if let Some(config) = std::str::from_utf8(input).ok().and_then(|text| checked(stream_config_header(text))) {
         check_stream_config(&config);
+    }
+    if let Ok(resources) = parse_resources(input) {
+        for basin in &resources.basins {
+            check_basin_config(&basin.config);
+            basin.streams.iter().for_each(|stream| check_stream_config(&stream.config));
+        }
     }
 }
 

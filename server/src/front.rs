@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use engine::driver::{FrontPort, HostedShard};
 use tokio::net::TcpListener;
@@ -17,9 +18,10 @@ use crate::admission::{self, Limits};
 use crate::clock::now_ms;
 use crate::host;
 use crate::http::limits::Budgets;
+use crate::http::listen::Door;
 use crate::http::session::Sessions;
 use crate::http::watch::Watch;
-use crate::http::{Front, Phase, listen};
+use crate::http::{Front, Phase};
 use crate::meters::FrontMeters;
 use crate::meters::keeper::{Asker, Totals};
 use crate::meters::storage;
@@ -94,6 +96,7 @@ async fn serve(seed: Seed, settings: &Settings) -> std::io::Result<()> {
         cors: !settings.no_cors,
         location: settings.location.as_str().into(),
         phase: std::cell::Cell::new(Phase::Serving),
+        entered: tokio::sync::Notify::new(),
         metrics,
     });
     let store = front.store.clone();
@@ -113,18 +116,37 @@ async fn serve(seed: Seed, settings: &Settings) -> std::io::Result<()> {
         sweeping.watch.sweep(every_second).await;
     });
     watch_tokens(&front);
-    if !ready.pass(&front.store, &front.gate).await {
+    if !ready.pass(&front.store, &front.gate, &front.router).await {
         return Ok(());
     }
     if is_first {
         let (store, router) = (front.store.clone(), front.router.clone());
         vital("storage meter", storage::record_hours(store, router, stored));
     }
-    vital("accept", listen::accept(Rc::clone(&front), listener, tls, settings.connections_max));
+    let (closed, port_closed) = tokio::sync::oneshot::channel();
+    let door = Door::new(&front, tls, settings.connections_max);
+    vital("accept", async move {
+        door.accept(listener).await;
+        let _ = closed.send(());
+        std::future::pending().await
+    });
     while phase.changed().await.is_ok() {
         let next = *phase.borrow_and_update();
         if next > front.phase.get() {
             front.enter(next);
+        }
+    }
+    if front.phase.get() == Phase::Closing {
+        let left = async {
+            // The sender is kept by a task that never ends.
+            let _ = port_closed.await;
+            front.watch.emptied().await;
+        };
+        if tokio::time::timeout(CLOSE_TIME_MAX, left).await.is_err() {
+            tracing::info!(
+                connections = front.watch.len(),
+                "the last clients did not take their leave: they are cut off"
+            );
         }
     }
     front.meters.hand_over();
@@ -160,5 +182,7 @@ fn vital(name: &'static str, future: impl Future<Output = ()> + 'static) {
     });
 }
 
+/// Connections get this long to end once the port is closed; then they are cut off.
+const CLOSE_TIME_MAX: Duration = Duration::from_millis(1500);
 /// How often sessions are looked at for clients that take nothing, in seconds.
 const SESSIONS_SWEEP_SECS: u32 = 5;

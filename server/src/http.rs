@@ -19,10 +19,13 @@ pub(crate) mod session;
 pub(crate) mod tokens;
 pub(crate) mod usage;
 pub(crate) mod watch;
+pub(crate) mod watched_io;
 
 use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
+
+use tokio::sync::Notify;
 
 use crate::access::Gate;
 use crate::admission::Limits;
@@ -42,8 +45,10 @@ pub(crate) enum Phase {
     Serving,
     /// New requests are refused; sessions go on and advise their clients to reconnect.
     Draining,
-    /// Sessions that are still open are ended.
+    /// Sessions that are still open are ended, and requests whose body has not come yet.
     Ending,
+    /// All that was accepted is answered: the port is closed, then every connection.
+    Closing,
 }
 
 /// One front: what its connections share.
@@ -80,6 +85,8 @@ pub(crate) struct Front {
     pub(crate) cors: bool,
     /// How far this front is on its way out.
     pub(crate) phase: Cell<Phase>,
+    /// Told at each phase.
+    pub(crate) entered: Notify,
 }
 
 impl Front {
@@ -87,7 +94,22 @@ impl Front {
     pub(crate) fn enter(&self, phase: Phase) {
         assert!(phase > self.phase.get(), "a front only ever gets closer to its end");
         self.phase.set(phase);
-        self.watch.wake_all();
+        self.watch.enter(phase);
         self.sessions.wake_all();
+        self.entered.notify_waiters();
+    }
+
+    /// What the future comes to, or none when the front reaches `phase` first.
+    pub(crate) async fn before<T>(&self, phase: Phase, future: impl Future<Output = T>) -> Option<T> {
+        let reached = async {
+            while self.phase.get() < phase {
+                self.entered.notified().await;
+            }
+        };
+        tokio::select! {
+            biased;
+            done = future => Some(done),
+            () = reached => None,
+        }
     }
 }

@@ -1,23 +1,13 @@
 //! `millrace inspect DIR`: what a data directory holds, for people.
 
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use engine::driver::{Inspection, inspect_directory};
+use engine::driver::{Inspection, StartError, inspect_directory};
 use engine::shard::{SegmentReport, ShardReport};
 
-use crate::node::{EXIT_SETTINGS, refuse};
-
-/// Prints a line. Whoever reads may have seen enough (`| head`): then there is nothing left to do.
-macro_rules! say {
-    ($($what:tt)*) => {
-        if writeln!(std::io::stdout().lock(), $($what)*).is_err() {
-            std::process::exit(0);
-        }
-    };
-}
+use crate::node::{EXIT_IN_USE, EXIT_SETTINGS, refuse};
 
 /// The flags of `inspect`.
 #[derive(Debug, clap::Args)]
@@ -37,6 +27,7 @@ pub(crate) struct InspectArgs {
 pub(crate) fn inspect(args: &InspectArgs) -> ExitCode {
     let inspection = match inspect_directory(&args.dir) {
         Ok(inspection) => inspection,
+        Err(why @ StartError::InUse { .. }) => return refuse(EXIT_IN_USE, &why.to_string()),
         Err(why) => return refuse(EXIT_SETTINGS, &why.to_string()),
     };
     print_head(&inspection);
@@ -54,7 +45,7 @@ pub(crate) fn inspect(args: &InspectArgs) -> ExitCode {
 
 fn print_head(inspection: &Inspection) {
     let recorded = &inspection.recorded;
-    say!(
+    println!(
         "data directory {:032x}: {} shards, {} groups, segments of {} MiB",
         recorded.directory_id,
         recorded.placement.shards_count,
@@ -64,17 +55,17 @@ fn print_head(inspection: &Inspection) {
 }
 
 fn print_shard(report: &ShardReport, args: &InspectArgs) -> bool {
-    say!("shard {}", report.shard.0);
+    println!("shard {}", report.shard.0);
     match report.checkpoint_bytes {
-        Some(bytes) => say!("  checkpoint of {bytes} bytes"),
-        None => say!("  no checkpoint yet: the whole log is replayed"),
+        Some(bytes) => println!("  checkpoint of {bytes} bytes"),
+        None => println!("  no checkpoint yet: the whole log is replayed"),
     }
     for segment in &report.segments {
         print_segment(segment, args.extents);
     }
     match &report.recovery {
         Ok(recovered) => {
-            say!(
+            println!(
                 "  a start would replay {} extents ({} KiB), cut off {} torn ones, and find {} basins and {} streams",
                 recovered.extents_count,
                 recovered.replayed_bytes >> 10,
@@ -85,7 +76,7 @@ fn print_shard(report: &ShardReport, args: &InspectArgs) -> bool {
             true
         }
         Err(refusal) => {
-            say!("  a start would be REFUSED: {refusal}");
+            println!("  a start would be REFUSED: {refusal}");
             false
         }
     }
@@ -99,13 +90,13 @@ fn print_segment(report: &SegmentReport, each_extent: bool) {
         (true, 0) => "checksums good".to_owned(),
         (true, damaged) => format!("{damaged} extents DAMAGED or torn"),
     };
-    say!("  {:016x}.seg  {} extents, {} KiB, {state}", report.segment.0, report.extents.len(), bytes >> 10);
+    println!("  {:016x}.seg  {} extents, {} KiB, {state}", report.segment.0, report.extents.len(), bytes >> 10);
     if !each_extent {
         return;
     }
     for extent in &report.extents {
         let header = &extent.header;
-        say!(
+        println!(
             "    extent at offset {}: lsn {}, {} bytes, {} frames, epoch {}, durable before {}, {}",
             extent.offset,
             header.lsn.0,
@@ -122,6 +113,6 @@ fn print_streams(report: &ShardReport, basins: &BTreeMap<u64, &str>) {
     for stream in &report.streams {
         let basin = basins.get(&stream.basin_id).copied().unwrap_or("(basin is gone)");
         let deleting = if stream.is_deleting { ", being deleted" } else { "" };
-        say!("  stream {basin} {:?}: records {}..{}{deleting}", stream.name, stream.trim_point, stream.tail);
+        println!("  stream {basin} {:?}: records {}..{}{deleting}", stream.name, stream.trim_point, stream.tail);
     }
 }

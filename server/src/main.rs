@@ -1,18 +1,21 @@
-//! The process `millrace`: serves the S2 API over the engine's shards; measures or verifies a server; looks into a
-//! data directory.
+//! The process `millrace`: serves the S2 API over the engine's shards; stops, measures or verifies a server; looks
+//! into a data directory.
 
 mod access;
 mod admission;
 mod clock;
+mod drain;
 mod encryption;
 mod front;
 mod host;
 mod http;
+mod init;
 mod inspect;
 mod meters;
 mod metrics;
 mod node;
 mod openapi;
+mod pipe;
 mod router;
 mod settings;
 mod size;
@@ -40,6 +43,8 @@ struct Cli {
 enum Command {
     /// Runs the server
     Serve(Box<settings::ServeArgs>),
+    /// Asks a running server to stop, and waits until it has
+    Drain(drain::DrainArgs),
     /// Shows what a data directory holds
     Inspect(inspect::InspectArgs),
     /// Lets real shards live through simulated crashes, damage and full disks
@@ -51,11 +56,20 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    match Cli::parse().command {
+    let command = Cli::parse().command;
+    match &command {
+        // It goes on serving whoever reads its log, or does not.
+        Command::Serve(_) => {}
+        Command::Drain(_) | Command::Inspect(_) | Command::Sim(_) | Command::Bench(_) | Command::Verify(_) => {
+            pipe::end_quietly_when_closed();
+        }
+    }
+    match command {
         Command::Serve(args) => match args.load() {
             Ok(loaded) => node::serve(&loaded),
             Err(why) => node::refuse(node::EXIT_SETTINGS, &why),
         },
+        Command::Drain(args) => drain::drain(&args),
         Command::Inspect(args) => inspect::inspect(&args),
         Command::Bench(args) => benches::run(*args),
         Command::Sim(args) => sim::run_command(&args),

@@ -1,6 +1,7 @@
 //! `millrace serve`, from the settings to the exit status: starts shards and fronts, says what is in force, waits for a
 //! signal, drains.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -10,12 +11,12 @@ use engine::driver::{Driver, Node, NodeConfig, StartError};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::access::ready::Ready;
-use crate::access::secret::Secret;
+use crate::access::ready::{Made, Ready};
 use crate::access::{Gate, root};
 use crate::admission;
 use crate::front::{self, Seed};
 use crate::http::{Phase, listen};
+use crate::init::InitFile;
 use crate::meters::Keeper;
 use crate::metrics::{self, FrontMetrics};
 use crate::router::Router;
@@ -37,6 +38,8 @@ pub(crate) const EXIT_IN_USE: u8 = 75;
 
 /// Sessions get this long to leave by themselves.
 const LEAVE_TIME_MAX: Duration = Duration::from_secs(5);
+/// Whoever has a connection gets this long to ask once more and hear of the drain, so that nobody who is busy loses it first.
+const TELL_TIME: Duration = Duration::from_secs(1);
 /// Then they are ended, and get this long to see it.
 const END_TIME_MAX: Duration = Duration::from_secs(3);
 /// What was accepted gets this long to become durable.
@@ -64,6 +67,11 @@ pub(crate) fn serve(loaded: &Loaded) -> ExitCode {
     if let Err(why) = plan_faults() {
         return refuse(EXIT_SETTINGS, &why);
     }
+    // Before anything is touched: whoever has a mistake in the file hears of it at once.
+    let init = match InitFile::load(&settings.init_file) {
+        Ok(init) => init,
+        Err(why) => return refuse(EXIT_SETTINGS, &why),
+    };
     let (address, listeners) = match listen::bind(settings.listen, settings.fronts) {
         Ok(bound) => bound,
         Err(error) => {
@@ -95,29 +103,54 @@ pub(crate) fn serve(loaded: &Loaded) -> ExitCode {
     };
     let root = settings.root_token.get().map(root::of_settings);
     let gate = Gate::new(node.tokens(), settings.requires_tokens(), root);
-    let (ready, prepared) = Ready::of_fronts(listeners.len());
+    let (ready, prepared) = Ready::of_fronts(listeners.len(), init);
     let doors = Doors { gate: &gate, keeper: &keeper, tls: tls.as_ref() };
-    let (phase, fronts) = match start_fronts(settings, &node, &doors, listeners.into_iter().zip(ready)) {
+    let (phases, fronts) = match start_fronts(settings, &node, &doors, listeners.into_iter().zip(ready)) {
         Ok(started) => started,
         Err(error) => return refuse(EXIT_SYSTEM, &format!("cannot start a front: {error}")),
     };
-    let new_root = match prepared.recv() {
-        Ok(Ok(new_root)) => new_root,
-        Ok(Err(why)) => return refuse(EXIT_SYSTEM, &why),
-        Err(_) => return refuse(EXIT_SYSTEM, "front 0 ended before it was ready"),
-    };
-    print_banner(settings, &node, address, &doors, new_root.as_ref());
-    let clean = match signals.wait() {
-        Ok(()) => drain(&node, phase, fronts),
-        Err(error) => {
-            return refuse(EXIT_SYSTEM, &format!("cannot wait for signals: {error}"));
+    let refused = match prepared.recv() {
+        Ok(Ok(made)) => {
+            print_banner(settings, &node, address, &doors, &made);
+            signals.wait().err().map(|error| format!("cannot wait for signals: {error}"))
         }
+        Ok(Err(why)) => Some(why),
+        Err(_) => Some("front 0 ended before it was ready".to_owned()),
     };
-    keeper.stop();
-    if let Some(node) = Arc::into_inner(node) {
-        node.stop();
+    if let Some(why) = refused {
+        let status = refuse(EXIT_SYSTEM, &why);
+        if let Some(node) = end(phases, fronts, keeper, node) {
+            node.stop();
+        }
+        return status;
     }
+    let clean = drain(&node, &phases);
+    match end(phases, fronts, keeper, node) {
+        Some(node) if clean => {
+            if let Err(error) = node.leave() {
+                tracing::warn!("cannot note the clean stop: {error}");
+            }
+        }
+        Some(node) => node.stop(),
+        None => {}
+    }
+    tracing::info!("stopped");
     if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Ends fronts and meters, in this order, and gives the node back: fronts use both, and shards that they host end with them.
+fn end(phases: Phases, fronts: Fronts, keeper: Keeper, node: Arc<Node>) -> Option<Node> {
+    drop(phases);
+    for front in fronts {
+        match front.join() {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!("a front ended badly: {error}"),
+            Err(_) => tracing::error!("a front panicked"),
+        }
+    }
+    keeper.stop();
+    // None when `/metrics` is being made at this moment; it ends with the process.
+    Arc::into_inner(node)
 }
 
 /// Says why the process does not run.
@@ -243,42 +276,41 @@ fn start_fronts(
     Ok((Phases { sender, metrics }, fronts))
 }
 
-fn print_banner(
-    settings: &Settings,
-    node: &Node,
-    address: std::net::SocketAddr,
-    doors: &Doors<'_>,
-    new_root: Option<&Secret>,
-) {
-    println!("millrace {}", env!("CARGO_PKG_VERSION"));
-    println!("{}", node.report());
-    println!(
-        "fronts: {}, memory for bodies and slow readers at most {} each",
-        settings.fronts, settings.front_bytes_max
-    );
+/// What is in force, for whoever reads stdout. Who does not is no reason to stop: a failed write is let go.
+fn print_banner(settings: &Settings, node: &Node, address: std::net::SocketAddr, doors: &Doors<'_>, made: &Made) {
+    let mut out = std::io::stdout().lock();
+    macro_rules! say {
+        ($($what:tt)*) => { writeln!(out, $($what)*).unwrap_or_default() };
+    }
+    say!("millrace {}", env!("CARGO_PKG_VERSION"));
+    say!("{}", node.report());
+    say!("fronts: {}, memory for bodies and slow readers at most {} each", settings.fronts, settings.front_bytes_max);
     let scheme = if doors.tls.is_some() { "https" } else { "http" };
-    println!("listening on {scheme}://{address}");
+    say!("listening on {scheme}://{address}");
     if let (Some(tls), true) = (doors.tls, settings.tls_self) {
-        println!("clients must trust {}", tls.cert_path().display());
+        say!("clients must trust {}", tls.cert_path().display());
     }
     let limits = [&settings.token_limits, &settings.basin_limits, &settings.stream_limits];
     for (scope, limits) in admission::SCOPES.into_iter().zip(limits).filter(|(_, limits)| !limits.is_off()) {
-        println!("limits of each {}: {limits}", scope.as_str());
+        say!("limits of each {}: {limits}", scope.as_str());
     }
-    println!("access tokens: {}", if doors.gate.is_required() { "required" } else { "not required" });
+    say!("access tokens: {}", if doors.gate.is_required() { "required" } else { "not required" });
     let host =
         if address.ip().is_unspecified() { format!("127.0.0.1:{}", address.port()) } else { address.to_string() };
-    println!("export S2_ACCOUNT_ENDPOINT={scheme}://{host}");
-    println!("export S2_BASIN_ENDPOINT={scheme}://{host}");
-    match new_root {
+    say!("export S2_ACCOUNT_ENDPOINT={scheme}://{host}");
+    say!("export S2_BASIN_ENDPOINT={scheme}://{host}");
+    if let Some(applied) = &made.applied {
+        say!("{applied}");
+    }
+    match &made.root {
         Some(secret) => {
-            println!("# The root token, shown this once: keep it. It may do everything and does not expire.");
-            println!("export S2_ACCESS_TOKEN={}", secret.reveal());
+            say!("# The root token, shown this once: keep it. It may do everything and does not expire.");
+            say!("export S2_ACCESS_TOKEN={}", secret.reveal());
         }
         None if doors.gate.is_required() => {
-            println!("export S2_ACCESS_TOKEN=  # the root token, or one issued with it")
+            say!("export S2_ACCESS_TOKEN=  # the root token, or one issued with it")
         }
-        None => println!("export S2_ACCESS_TOKEN=any"),
+        None => say!("export S2_ACCESS_TOKEN=any"),
     }
 }
 
@@ -320,13 +352,17 @@ impl Signals {
 }
 
 /// Lets sessions leave, ends those that stay, then waits until all that was accepted is durable.
-fn drain(node: &Node, phases: Phases, fronts: Fronts) -> bool {
-    for (phase, time_max) in [(Phase::Draining, LEAVE_TIME_MAX), (Phase::Ending, END_TIME_MAX)] {
+fn drain(node: &Node, phases: &Phases) -> bool {
+    let is_any = |gauge: fn(&FrontMetrics) -> u64| phases.metrics.iter().any(|m| gauge(m) > 0);
+    let steps = [(Phase::Draining, TELL_TIME, LEAVE_TIME_MAX), (Phase::Ending, Duration::ZERO, END_TIME_MAX)];
+    for (phase, tell_time, time_max) in steps {
         phases.sender.send_replace(phase);
-        let until = Instant::now() + time_max;
+        let begun = Instant::now();
         // A front takes a moment to hear of it; what it had open by then counts.
         std::thread::sleep(LOOK);
-        while phases.metrics.iter().any(|m| m.requests_open.get() > 0) && Instant::now() < until {
+        while (is_any(|m| m.requests_open.get()) && begun.elapsed() < time_max)
+            || (is_any(|m| m.connections.get()) && begun.elapsed() < tell_time)
+        {
             std::thread::sleep(LOOK);
         }
     }
@@ -334,14 +370,6 @@ fn drain(node: &Node, phases: Phases, fronts: Fronts) -> bool {
     if !clean {
         tracing::warn!("not everything that was accepted became durable within {} s", DRAIN_TIME_MAX.as_secs());
     }
-    drop(phases);
-    for front in fronts {
-        match front.join() {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::error!("a front ended badly: {error}"),
-            Err(_) => tracing::error!("a front panicked"),
-        }
-    }
-    tracing::info!("stopped");
+    phases.sender.send_replace(Phase::Closing);
     clean
 }

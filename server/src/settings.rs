@@ -89,6 +89,8 @@ settings! {
     stream_limits: NameLimits = NameLimits::off(), "stream-limits", "MILLRACE_STREAM_LIMITS";
     /// Name of the location that this server is, as clients see it: 1 to 64 letters, digits, colons, periods and hyphens
     location: String = "local".to_owned(), "location", "MILLRACE_LOCATION";
+    /// S2's resource spec in JSON: basins and streams that every start makes, or configures as the file says, before it answers
+    init_file: PathBuf = PathBuf::new(), "init-file", "MILLRACE_INIT_FILE";
     /// Certificate chain in PEM; with tls-key the port speaks TLS only. Read again when the file changes, and on SIGHUP
     tls_cert: PathBuf = PathBuf::new(), "tls-cert", "MILLRACE_TLS_CERT";
     /// Private key of the certificate in PEM

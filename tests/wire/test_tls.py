@@ -114,6 +114,17 @@ def test_curl_speaks_both_protocols_and_sends_a_file(own, tmp_path):
     assert read.count("x") >= 700_000
 
 
+def test_a_request_that_crosses_with_the_end_of_the_server_is_answered(own):
+    kept = http.client.HTTPSConnection("127.0.0.1", own.port, timeout=10, context=own.context())
+    kept.request("GET", "/v1/basins")
+    assert kept.getresponse().read().startswith(b'{"basins"')
+    assert own.terminate() == 0
+    kept.auto_open = False
+    kept.request("GET", "/v1/basins")
+    answer = kept.getresponse()
+    assert answer.status == 503 and b"server_draining" in answer.read()
+
+
 def test_plain_http_is_told_what_to_do(own):
     connection = http.client.HTTPConnection("127.0.0.1", own.port, timeout=10)
     connection.request("GET", "/health")

@@ -60,7 +60,7 @@ pub fn basin_config(config: &BasinConfig) -> String {
 
 /// A value that JSON can say but a configuration cannot hold; the text is what the client sees.
 #[derive(Debug)]
-pub(super) struct OutOfRange(&'static str);
+pub(super) struct OutOfRange(pub(super) &'static str);
 
 impl From<OutOfRange> for ApiError {
     fn from(out_of_range: OutOfRange) -> Self {

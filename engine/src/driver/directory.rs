@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! DIR/millrace.toml                    what is fixed; written once, whole or not at all
-//! DIR/millrace.lock                    locked by the process that uses DIR; holds its number
+//! DIR/millrace.lock                    locked by the process that uses DIR; holds its number until that ends cleanly
 //! DIR/log/<shard>/<segment>.seg        a segment of a shard's log (two decimal digits; sixteen hexadecimal digits)
 //! DIR/log/<shard>/checkpoint           the checkpoint in force
 //! DIR/log/<shard>/*.tmp                unfinished; removed at start
@@ -30,7 +30,7 @@ pub(super) struct DataDirectory {
     /// What the settings asked for and did not get.
     pub(super) notices: Vec<String>,
     /// Holds the lock.
-    _lock: File,
+    lock: File,
 }
 
 impl DataDirectory {
@@ -51,7 +51,7 @@ impl DataDirectory {
             Err(error) if error.kind() == io::ErrorKind::NotFound => create(config, &dir)?,
             Err(error) => return Err(StartError::io("read", &file)(error)),
         };
-        let directory = Self { dir, recorded, notices, _lock: lock };
+        let directory = Self { dir, recorded, notices, lock };
         for shard in 0..recorded.placement.shards_count {
             directory.prepare(&directory.log_dir(ShardId(shard)))?;
         }
@@ -65,7 +65,12 @@ impl DataDirectory {
         let lock = lock(dir)?;
         let refuse = |reason| StartError::Directory { dir: dir.to_owned(), reason: format!("{SUPERBLOCK}: {reason}") };
         let recorded = parse(&text).map_err(refuse)?;
-        Ok(Self { dir: dir.to_owned(), recorded, notices: Vec::new(), _lock: lock })
+        Ok(Self { dir: dir.to_owned(), recorded, notices: Vec::new(), lock })
+    }
+
+    /// Says that its process has left nothing undone.
+    pub(super) fn leave(&self) -> io::Result<()> {
+        self.lock.set_len(0)
     }
 
     pub(super) fn log_dir(&self, shard: ShardId) -> LogDir {
@@ -123,6 +128,38 @@ impl DataDirectory {
             }
         }
         Ok(())
+    }
+}
+
+/// Who uses a data directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DirectoryUser {
+    /// The process with this number.
+    Process(u32),
+    /// Nobody; the last one ended cleanly, or there was none.
+    Nobody,
+    /// Nobody; the process with this number was the last one, and did not say that it ended cleanly.
+    NobodyAfter(u32),
+}
+
+/// Tells who uses a data directory.
+///
+/// # Errors
+/// When it is none, or its lock cannot be looked at.
+pub fn directory_user(dir: &Path) -> io::Result<DirectoryUser> {
+    fs::metadata(dir.join(SUPERBLOCK))?;
+    let mut file = match File::open(dir.join(LOCK)) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(DirectoryUser::Nobody),
+        Err(error) => return Err(error),
+    };
+    let mut text = String::new();
+    file.read_to_string(&mut text)?;
+    let Ok(process) = text.trim().parse() else { return Ok(DirectoryUser::Nobody) };
+    match flock(&file, FlockOperation::NonBlockingLockShared) {
+        Err(Errno::WOULDBLOCK) => Ok(DirectoryUser::Process(process)),
+        Ok(()) => Ok(DirectoryUser::NobodyAfter(process)),
+        Err(errno) => Err(errno.into()),
     }
 }
 
@@ -275,6 +312,20 @@ mod tests {
         assert!(refusal.ends_with(&format!("is in use by process {}", std::process::id())), "{refusal}");
         drop(owner);
         DataDirectory::open(&config(dir.path())).unwrap();
+    }
+
+    #[test]
+    fn the_lock_tells_who_uses_a_directory_and_how_the_last_one_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(dir.path());
+        assert_eq!(directory_user(&config.dir).unwrap_err().kind(), io::ErrorKind::NotFound);
+        let us = std::process::id();
+        let owner = DataDirectory::open(&config).unwrap();
+        assert_eq!(directory_user(&config.dir).unwrap(), DirectoryUser::Process(us));
+        drop(owner);
+        assert_eq!(directory_user(&config.dir).unwrap(), DirectoryUser::NobodyAfter(us));
+        DataDirectory::open(&config).unwrap().leave().unwrap();
+        assert_eq!(directory_user(&config.dir).unwrap(), DirectoryUser::Nobody);
     }
 
     #[test]

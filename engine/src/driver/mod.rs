@@ -39,6 +39,7 @@ pub use basins::BasinDirectory;
 pub use clock::Clock;
 pub use config::{Driver, NodeConfig, Recorded, ShardLimits, default_shards_count};
 pub use device::{DeviceProbe, DurabilityOp, probe_device};
+pub use directory::{DirectoryUser, directory_user};
 pub use inline::{HostedRest, HostedShard, RunningShard};
 pub use inspect::{Inspection, inspect_directory};
 pub use mailbox::{DRAIN_MAX, FrontPort};

@@ -41,7 +41,7 @@ pub struct Node {
     /// Shards that wait for their front's thread; only of the inline driver.
     hosted: Mutex<Vec<HostedShard>>,
     /// Held as long as anything of ours may write.
-    _directory: DataDirectory,
+    directory: DataDirectory,
 }
 
 impl Node {
@@ -108,7 +108,7 @@ impl Node {
             Some(FrontPort::new(front, shared.clock, doorbell, &shared.inboxes, config.lane_outstanding_max()))
         };
         let ports = Mutex::new((0..config.fronts).map(port).collect());
-        Ok(Self { shared, report, ports, threads, hosted: Mutex::new(hosted), _directory: directory })
+        Ok(Self { shared, report, ports, threads, hosted: Mutex::new(hosted), directory })
     }
 
     /// The port of front `front`, to be moved to its thread.
@@ -190,10 +190,17 @@ impl Node {
     pub fn stop(self) {
         drop(self);
     }
-}
 
-impl Drop for Node {
-    fn drop(&mut self) {
+    /// Ends all threads after a drain, and notes in the directory that nothing was left undone.
+    ///
+    /// # Errors
+    /// When that cannot be noted; everything durable is safe all the same.
+    pub fn leave(mut self) -> std::io::Result<()> {
+        self.end_threads();
+        self.directory.leave()
+    }
+
+    fn end_threads(&mut self) {
         for inbox in &self.shared.inboxes {
             inbox.raise(&inbox.stop);
         }
@@ -201,6 +208,12 @@ impl Drop for Node {
             // A panic over there has ended the process already.
             let _ = thread.join();
         }
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.end_threads();
     }
 }
 

@@ -1,5 +1,5 @@
-//! Nobody is let in before the tokens of the log are known and there is one to manage them: front 0 sees to that, the
-//! others and the main thread wait for it.
+//! Nobody is let in before the tokens of the log are known, there is one to manage them, and all that the init file names is
+//! there: front 0 sees to that, the others and the main thread wait for it.
 
 use std::sync::mpsc;
 
@@ -8,15 +8,26 @@ use tokio::sync::watch;
 use super::Gate;
 use super::root;
 use super::secret::Secret;
+use crate::init::{Applied, InitFile};
+use crate::router::Router;
 use crate::store::Store;
 
-/// What the main thread is told: the secret of a root token that was made, or why the server cannot start.
-pub(crate) type Prepared = Result<Option<Secret>, String>;
+/// What was made before anybody is let in.
+#[derive(Default)]
+pub(crate) struct Made {
+    /// The secret of a root token.
+    pub(crate) root: Option<Secret>,
+    /// What came of the init file.
+    pub(crate) applied: Option<Applied>,
+}
+
+/// What the main thread is told: what was made, or why the server cannot start.
+pub(crate) type Prepared = Result<Made, String>;
 
 /// A front's part in it.
 pub(crate) enum Ready {
     /// Prepares.
-    First(watch::Sender<bool>, mpsc::Sender<Prepared>),
+    First(watch::Sender<bool>, mpsc::Sender<Prepared>, Option<InitFile>),
     /// Waits.
     Other(watch::Receiver<bool>),
 }
@@ -24,11 +35,11 @@ pub(crate) enum Ready {
 impl Ready {
     /// The parts of so many fronts, and the end that the main thread listens to.
     #[must_use]
-    pub(crate) fn of_fronts(count: usize) -> (Vec<Self>, mpsc::Receiver<Prepared>) {
+    pub(crate) fn of_fronts(count: usize, init: Option<InitFile>) -> (Vec<Self>, mpsc::Receiver<Prepared>) {
         let (ready, others) = watch::channel(false);
         let (prepared, told) = mpsc::channel();
         let others = (1..count).map(|_| Self::Other(others.clone()));
-        (std::iter::once(Self::First(ready, prepared)).chain(others).collect(), told)
+        (std::iter::once(Self::First(ready, prepared, init)).chain(others).collect(), told)
     }
 
     /// Whether it is the first front's.
@@ -41,10 +52,10 @@ impl Ready {
     }
 
     /// Returns when connections may be accepted; false when the process ends instead.
-    pub(crate) async fn pass(self, store: &Store, gate: &Gate) -> bool {
+    pub(crate) async fn pass(self, store: &Store, gate: &Gate, router: &Router) -> bool {
         match self {
-            Self::First(ready, prepared) => {
-                let result = root::prepare(store, gate).await;
+            Self::First(ready, prepared, init) => {
+                let result = prepare(store, gate, router, init).await;
                 let is_ready = result.is_ok();
                 if is_ready {
                     ready.send_replace(true);
@@ -56,4 +67,14 @@ impl Ready {
             Self::Other(mut ready) => ready.wait_for(|is_ready| *is_ready).await.is_ok(),
         }
     }
+}
+
+async fn prepare(store: &Store, gate: &Gate, router: &Router, init: Option<InitFile>) -> Prepared {
+    // First of all: its answer says that all of the log was shown.
+    let root = root::prepare(store, gate).await?;
+    let applied = match init {
+        Some(init) => Some(init.apply(store, router).await?),
+        None => None,
+    };
+    Ok(Made { root, applied })
 }

@@ -103,7 +103,7 @@ async fn whole_body(
     limit: BodyLimit,
 ) -> Result<WholeBody, ApiError> {
     let encoding = negotiate::content_encoding(header(headers, http::header::CONTENT_ENCODING));
-    let body = read_body(&front.budgets.bodies, connection, body, encoding.clone().unwrap_or_default(), limit).await?;
+    let body = read_body(front, connection, body, encoding.clone().unwrap_or_default(), limit).await?;
     encoding?;
     Ok(body)
 }

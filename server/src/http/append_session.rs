@@ -130,7 +130,7 @@ impl AppendSession {
 
     /// Reads and submits until something is missing: bytes, room, or a reason to go on.
     fn take_input(&mut self, cx: &mut Context<'_>) {
-        if self.front.phase.get() == Phase::Ending && matches!(self.input, Input::Open(..)) {
+        if self.front.phase.get() >= Phase::Ending && matches!(self.input, Input::Open(..)) {
             self.end_with(Failure::from(Unavailable::Draining).into());
         }
         if matches!(self.input, Input::Open(..))

@@ -11,7 +11,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use model::limits::REQUEST_TOKEN_BYTES_MAX;
 use model::token::{On, Operation};
-use model::{BasinName, NamePrefix, StreamConfig, StreamName};
+use model::{BasinConfig, BasinName, Failure, NamePrefix, StreamConfig, StreamName};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::Front;
@@ -20,8 +20,8 @@ use super::route::decode_segment;
 use super::usage;
 use crate::access::Access;
 use crate::access::page::{Shown, narrow};
-use crate::router::{METADATA_SHARD, not_deleting, stream_spec};
-use crate::store::unexpected;
+use crate::router::{METADATA_SHARD, Router, not_deleting, stream_spec};
+use crate::store::{Store, unexpected};
 
 /// A control-plane request, its body read whole.
 pub(crate) struct Request<'a> {
@@ -103,8 +103,7 @@ impl Request<'_> {
             Method::PUT => {
                 let wanted = json::parse_ensure_basin(self.optional_json()?)?;
                 self.check_location(wanted.location.as_deref())?;
-                let op = Op::EnsureBasin { basin: name, config: wanted.config };
-                let (basin, provision) = basin(store.ask(METADATA_SHARD, op).await?);
+                let (basin, provision) = ensure_basin(store, name, wanted.config).await?;
                 Ok(provisioned(ensured(provision), provision, json::basin_info(&self.shown_basin(&basin))))
             }
             Method::PATCH => {
@@ -199,17 +198,16 @@ impl Request<'_> {
 
     /// `/streams/{stream}`
     pub(crate) async fn stream(&self, basin: &BasinInfo, name: StreamName) -> Result<Answer, ApiError> {
-        let (shard, target) = self.front.router.target(basin, name);
         let store = &self.front.store;
+        if self.parts.method == Method::PUT {
+            let config = json::parse_ensure_stream(self.optional_json()?)?;
+            not_deleting(basin)?;
+            let (info, provision) = ensure_stream(store, &self.front.router, basin, name, &config).await?;
+            return Ok(provisioned(ensured(provision), provision, json::stream_info(&self.shown_stream(info))));
+        }
+        let (shard, target) = self.front.router.target(basin, name);
         match self.parts.method {
             Method::GET => Ok(stream_config(store.ask(shard, Op::GetStreamConfig { target }).await?)),
-            Method::PUT => {
-                let config = json::parse_ensure_stream(self.optional_json()?)?;
-                not_deleting(basin)?;
-                let spec = stream_spec(basin, &config);
-                let (info, provision) = stream(store.ask(shard, Op::EnsureStream { target, spec }).await?);
-                Ok(provisioned(ensured(provision), provision, json::stream_info(&self.shown_stream(info))))
-            }
             Method::PATCH => {
                 let change = json::parse_stream_reconfiguration(self.required_json()?)?;
                 let defaults: StreamConfig = basin.config.default_stream_config.clone().unwrap_or_default();
@@ -269,8 +267,36 @@ impl Request<'_> {
     }
 }
 
-/// Awaits all, polling those that are still open whenever one of them wakes us. There is one per shard.
-async fn join_all<F: Future + Unpin>(mut futures: Vec<F>) -> Vec<F::Output> {
+/// Makes a basin, or gives one that exists this configuration.
+///
+/// # Errors
+/// What the shard says.
+pub(crate) async fn ensure_basin(
+    store: &Store,
+    name: BasinName,
+    config: BasinConfig,
+) -> Result<(BasinInfo, Provision), Failure> {
+    Ok(basin(store.ask(METADATA_SHARD, Op::EnsureBasin { basin: name, config }).await?))
+}
+
+/// Makes a stream of a basin that is not being deleted, or gives one that exists this configuration.
+///
+/// # Errors
+/// What the shard says.
+pub(crate) async fn ensure_stream(
+    store: &Store,
+    router: &Router,
+    basin: &BasinInfo,
+    name: StreamName,
+    config: &StreamConfig,
+) -> Result<(StreamInfo, Provision), Failure> {
+    let (shard, target) = router.target(basin, name);
+    let spec = stream_spec(basin, config);
+    Ok(stream(store.ask(shard, Op::EnsureStream { target, spec }).await?))
+}
+
+/// Awaits all, polling those that are still open whenever one of them wakes us: for a few, such as one per shard.
+pub(crate) async fn join_all<F: Future + Unpin>(mut futures: Vec<F>) -> Vec<F::Output> {
     let mut outputs: Vec<Option<F::Output>> = futures.iter().map(|_| None).collect();
     std::future::poll_fn(|cx| {
         for (future, output) in futures.iter_mut().zip(&mut outputs).filter(|(_, output)| output.is_none()) {

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use api::{ApiError, Code, negotiate};
 use bytes::Bytes;
 use engine::event::BasinInfo;
-use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, ORIGIN};
+use http::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_ENCODING, ORIGIN};
 use http::request::Parts;
-use http::{Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode, Version};
 use hyper::body::Incoming;
 use model::token::On;
 use model::{BasinName, Failure, StreamName, Unavailable};
@@ -45,6 +45,13 @@ pub(crate) async fn serve(
         && let Some(origin) = parts.headers.get(ORIGIN)
     {
         answer::allow_origin(&mut answer, origin.clone());
+    }
+    if front.phase.get() > Phase::Serving {
+        connection.told.set(answer.status() == StatusCode::SERVICE_UNAVAILABLE);
+        if parts.version < Version::HTTP_2 {
+            // The next request needs another connection, and finds another server or none. HTTP/2 has no such header.
+            answer.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
     }
     front.metrics.request(row, answer.status().as_u16());
     tracing::debug!(method = %parts.method, path = parts.uri.path(), status = answer.status().as_u16(), "answered");
@@ -244,7 +251,7 @@ async fn control(
         Bytes::new()
     } else {
         let limit = BodyLimit { bytes_max: CONTROL_BYTES_MAX, code: Code::BadJson };
-        read_body(&front.budgets.bodies, connection, body, encoding, limit).await?.bytes
+        read_body(front, connection, body, encoding, limit).await?.bytes
     };
     let Named { basin, stream } = named?;
     let metered = Meter::operation(operation::metered(&route, &parts.method));

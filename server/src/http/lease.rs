@@ -156,7 +156,8 @@ async fn acquire(
             waiting = Some(front.lease_waits.enter()?);
         }
         let pause = Duration::from_millis(lease.expires_in_ms.max(1)).min(LOOK_PERIOD).min(left);
-        tokio::time::sleep(pause).await;
+        // Told at once when the server begins to stop.
+        let _ = front.before(Phase::Draining, tokio::time::sleep(pause)).await;
     }
 }
 

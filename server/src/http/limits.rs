@@ -17,6 +17,7 @@ use hyper::body::Incoming;
 use model::{Failure, Unavailable};
 
 use super::watch::Connection;
+use super::{Front, Phase};
 use crate::metrics::FrontMetrics;
 
 /// Largest protobuf body of a unary append: a full batch with room for what the metered size does not count.
@@ -203,9 +204,10 @@ impl BodyLimit {
 /// Reads a whole body within `limit`, and undoes its content encoding.
 ///
 /// # Errors
-/// 400 when it is too large or damaged, 408 when it comes too slowly, 429 when the front's memory is used up.
+/// 400 when it is too large or damaged, 408 when it comes too slowly, 429 when the front's memory is used up, 503 when the
+/// server stops before it is there.
 pub(crate) async fn read_body(
-    budget: &Rc<Budget>,
+    front: &Front,
     connection: &Rc<Connection>,
     mut body: Incoming,
     encoding: Compression,
@@ -217,7 +219,7 @@ pub(crate) async fn read_body(
         return Err(limit.too_large());
     }
     let declared = usize::try_from(declared).unwrap_or(limit.bytes_max);
-    let mut reserved = match budget.reserve_or_busy(declared) {
+    let mut reserved = match front.budgets.bodies.reserve_or_busy(declared) {
         Ok(reserved) => reserved,
         Err(error) => {
             tokio::task::spawn_local(drain(body));
@@ -225,8 +227,12 @@ pub(crate) async fn read_body(
         }
     };
     let _reading = connection.reading_body();
-    let read = read_plain(&mut body, declared, &mut reserved, limit);
-    let bytes = match tokio::time::timeout(BODY_TIME_MAX, read).await {
+    let read = tokio::time::timeout(BODY_TIME_MAX, read_plain(&mut body, declared, &mut reserved, limit));
+    let Some(read) = front.before(Phase::Ending, read).await else {
+        tokio::task::spawn_local(drain(body));
+        return Err(Failure::from(Unavailable::Draining).into());
+    };
+    let bytes = match read {
         Ok(Ok(bytes)) => bytes,
         Ok(Err(error)) => {
             tokio::task::spawn_local(drain(body));

@@ -12,11 +12,13 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use socket2::SockFilter;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-use super::watch::{Watched, WatchedIo};
+use super::watch::{Connection, Watched};
+use super::watched_io::WatchedIo;
 use super::{Front, Phase, dispatch};
 use crate::tls::Tls;
 
@@ -34,6 +36,8 @@ const STREAMS_MAX: u32 = 1024;
 const SEND_BYTES_MAX: usize = 1 << 20;
 /// All headers of one request.
 const HEADERS_BYTES_MAX: u32 = 64 << 10;
+/// When the port closes, clients that have been answered by the kernel have this long to complete their connection.
+const HANDSHAKE_TIME_MAX: Duration = Duration::from_millis(100);
 /// Time to let descriptors come free when there are none left to accept with.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -64,39 +68,77 @@ fn socket(address: SocketAddr, shared: bool) -> std::io::Result<std::net::TcpLis
     Ok(socket.into())
 }
 
-/// Accepts for ever.
-pub(crate) async fn accept(front: Rc<Front>, listener: TcpListener, tls: Option<Tls>, connections_max: usize) {
-    let builder = Rc::new(builder(&front));
-    loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                tracing::warn!("cannot accept a connection: {error}");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
+/// Where connections come in.
+pub(crate) struct Door {
+    front: Rc<Front>,
+    builder: Rc<auto::Builder<LocalExec>>,
+    tls: Option<Tls>,
+    connections_max: usize,
+}
+
+impl Door {
+    /// A door to `front`; more connections than `connections_max` are answered 429 and closed.
+    #[must_use]
+    pub(crate) fn new(front: &Rc<Front>, tls: Option<Tls>, connections_max: usize) -> Self {
+        Self { front: Rc::clone(front), builder: Rc::new(builder(front)), tls, connections_max }
+    }
+
+    /// Accepts until the front closes; then whoever got in is served, and the port is closed.
+    pub(crate) async fn accept(&self, listener: TcpListener) {
+        while let Some(accepted) = self.front.before(Phase::Closing, listener.accept()).await {
+            match accepted {
+                Ok((stream, _)) => self.admit(stream),
+                Err(error) => {
+                    tracing::warn!("cannot accept a connection: {error}");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        if let Err(error) = self.close(listener).await {
+            tracing::debug!("the port is closed on those who were just connecting: {error}");
+        }
+    }
+
+    /// Closes the port so that nobody who got a connection is reset: first nobody gets one any more, then those who have
+    /// one are taken in.
+    async fn close(&self, listener: TcpListener) -> std::io::Result<()> {
+        // Who asks for a connection now is not heard, tries again a second later, and is refused then.
+        let deaf = socket2::SockRef::from(&listener).attach_filter(NO_NEW_CONNECTIONS);
+        let taking = async {
+            while let Ok((stream, _)) = listener.accept().await {
+                self.admit(stream);
             }
         };
-        if front.watch.len() >= connections_max {
+        let _ = tokio::time::timeout(HANDSHAKE_TIME_MAX, taking).await;
+        let listener = listener.into_std()?;
+        while let Ok((stream, _)) = listener.accept() {
+            stream.set_nonblocking(true)?;
+            self.admit(TcpStream::from_std(stream)?);
+        }
+        deaf
+    }
+
+    fn admit(&self, stream: TcpStream) {
+        let front = Rc::clone(&self.front);
+        if front.watch.len() >= self.connections_max {
             front.metrics.connections_refused_total.add(1);
-            tokio::task::spawn_local(turn_away(stream, if tls.is_some() { &[] } else { TOO_MANY_CONNECTIONS }));
-            continue;
+            let answer = if self.tls.is_some() { &[] } else { TOO_MANY_CONNECTIONS };
+            tokio::task::spawn_local(turn_away(stream, answer));
+            return;
         }
         if let Err(error) = tune(&stream) {
             tracing::debug!("a connection was gone before it was accepted: {error}");
-            continue;
+            return;
         }
-        let (front, builder) = (Rc::clone(&front), Rc::clone(&builder));
-        match &tls {
-            None => {
-                let watched = front.watch.open();
-                let run = run(Rc::clone(&front), stream, watched, builder);
-                tokio::task::spawn_local(caught(front, run));
-            }
+        let builder = Rc::clone(&self.builder);
+        let watched = front.watch.open();
+        match &self.tls {
+            None => tokio::task::spawn_local(caught(Rc::clone(&front), run(front, stream, watched, builder))),
             Some(tls) => {
-                let run = run_tls(Rc::clone(&front), stream, tls.acceptor(), builder);
-                tokio::task::spawn_local(caught(front, run));
+                let run = run_tls(Rc::clone(&front), stream, watched, tls.acceptor(), builder);
+                tokio::task::spawn_local(caught(front, run))
             }
-        }
+        };
     }
 }
 
@@ -127,8 +169,13 @@ fn builder(front: &Rc<Front>) -> auto::Builder<LocalExec> {
 }
 
 /// One connection that must begin with TLS. The handshake has as long as the head of a request.
-async fn run_tls(front: Rc<Front>, stream: TcpStream, acceptor: TlsAcceptor, builder: Rc<auto::Builder<LocalExec>>) {
-    let watched = front.watch.open();
+async fn run_tls(
+    front: Rc<Front>,
+    stream: TcpStream,
+    watched: Watched,
+    acceptor: TlsAcceptor,
+    builder: Rc<auto::Builder<LocalExec>>,
+) {
     let connection = Rc::clone(&watched.connection);
     let mut handshake = pin!(async {
         let mut first = [0];
@@ -165,14 +212,14 @@ async fn run<S: AsyncRead + AsyncWrite + Unpin + 'static>(
         service_fn(move |request| dispatch::serve(Rc::clone(&front), Rc::clone(&connection), request))
     };
     let mut http = pin!(builder.serve_connection(io, service));
-    // A client that comes during a drain gets to hear of it; only connections from before are wound up.
-    let mut shutting_down = front.phase.get() > Phase::Serving;
+    let mut said_goaway = false;
     poll_fn(|cx| {
         if connection.poll_cut(cx) {
             return Poll::Ready(());
         }
-        if !shutting_down && front.phase.get() > Phase::Serving {
-            shutting_down = true;
+        // HTTP/1.1 is told in an answer instead (`dispatch`, `WatchedIo`): closed here, a request on its way would be lost.
+        if !said_goaway && says_goaway(front.phase.get(), &connection) {
+            said_goaway = true;
             http.as_mut().graceful_shutdown();
         }
         http.as_mut().poll(cx).map(|ended| {
@@ -182,6 +229,15 @@ async fn run<S: AsyncRead + AsyncWrite + Unpin + 'static>(
         })
     })
     .await;
+}
+
+/// Whether an HTTP/2 client is sent a GOAWAY: at the end, when it is idle. There are clients, S2's in Python for one, that
+/// lose whatever answer is still to be read when they see one; so who was answered `server_draining` leaves without.
+fn says_goaway(phase: Phase, connection: &Connection) -> bool {
+    match phase {
+        Phase::Serving | Phase::Draining | Phase::Ending => false,
+        Phase::Closing => connection.is_idle_h2() && !connection.told.get(),
+    }
 }
 
 /// A panic costs what it happened in: a connection, or one stream of one.
@@ -212,6 +268,21 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExec {
         tokio::task::spawn_local(caught(Rc::clone(&self.0), future));
     }
 }
+
+/// For the kernel: what comes to the listening socket is dropped when it has SYN without ACK among the flags in byte 13 of
+/// its TCP header, and let in otherwise.
+const NO_NEW_CONNECTIONS: &[SockFilter] = &[
+    SockFilter::new(LOAD_BYTE, 0, 0, 13),
+    SockFilter::new(AND, 0, 0, 0x12),
+    SockFilter::new(JUMP_IF_EQUAL, 0, 1, 0x02),
+    SockFilter::new(RETURN, 0, 0, 0),
+    SockFilter::new(RETURN, 0, 0, u32::MAX),
+];
+/// Instructions of such filters.
+const LOAD_BYTE: u16 = 0x30;
+const AND: u16 = 0x54;
+const JUMP_IF_EQUAL: u16 = 0x15;
+const RETURN: u16 = 0x06;
 
 const NEEDS_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\nconnection: close\r\n\
     content-length: 39\r\n\r\nthis port speaks TLS: use an https URL\n";

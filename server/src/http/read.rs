@@ -13,7 +13,7 @@ use engine::event::{BasinInfo, Follow, Op, Read, ReadBatch, ReadLimits, ReadRepl
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 use model::stored::tail_field;
-use model::{Position, ShardId, StreamConfig, StreamName};
+use model::{Failure, Position, ShardId, StreamConfig, StreamName, Unavailable};
 
 use super::answer::{self, Answer, header};
 use super::append::stream_config_header;
@@ -22,7 +22,7 @@ use super::limits::{Budget, Reserved};
 use super::payload::Kind;
 use super::read_session::{ReadSession, Wire};
 use super::watch::Connection;
-use super::{Front, route};
+use super::{Front, Phase, route};
 use crate::access::Access;
 use crate::access::guard::Guard;
 use crate::encryption::{self, Sealer};
@@ -174,9 +174,11 @@ async fn unary(front: &Front, opened: Opened, wire: negotiate::Wire, format: api
     let (batch, tail) = if wait.is_zero() {
         waited.await?
     } else {
-        match tokio::time::timeout(wait, waited).await {
-            Ok(read) => read?,
-            Err(_) => (None, None),
+        // Nobody waits for what a server that stops will not get.
+        match front.before(Phase::Draining, tokio::time::timeout(wait, waited)).await {
+            Some(Ok(read)) => read?,
+            Some(Err(_)) => (None, None),
+            None => return Err(Failure::from(Unavailable::Draining).into()),
         }
     };
     if let Some(batch) = &batch {

@@ -120,7 +120,7 @@ impl ReadSession {
                     self.cursor.heartbeat_now();
                 }
             }
-            Phase::Ending => {
+            Phase::Ending | Phase::Closing => {
                 if !self.over {
                     self.fail(&model::Failure::from(Unavailable::Draining).into());
                 }

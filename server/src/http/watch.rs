@@ -5,14 +5,14 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Waker};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
 
+use super::Phase;
 use crate::access::Shown;
 use crate::meters::front::CountedMinutes;
 use crate::metrics::FrontMetrics;
@@ -37,6 +37,8 @@ pub(crate) struct Watch {
     next_id: Cell<u64>,
     connections: RefCell<BTreeMap<u64, Rc<Connection>>>,
     metrics: Arc<FrontMetrics>,
+    phase: Cell<Phase>,
+    emptied: Notify,
 }
 
 /// One connection, as its front watches it.
@@ -46,6 +48,10 @@ pub(crate) struct Connection {
     seconds_at_start: u32,
     is_h2: Cell<bool>,
     read_bytes: Cell<usize>,
+    /// Whether a request has come.
+    asked: Cell<bool>,
+    /// Whether an answer said that the server is draining.
+    pub(crate) told: Cell<bool>,
     /// Requests whose answer is not finished.
     open: Cell<u32>,
     /// Answers that are whole and not yet taken.
@@ -56,7 +62,8 @@ pub(crate) struct Connection {
     bodies: Cell<u32>,
     last_read: Cell<u32>,
     head_since: Cell<Option<u32>>,
-    blocked_since: Cell<Option<u32>>,
+    /// Since when the client takes nothing of what there is to send.
+    pub(super) blocked_since: Cell<Option<u32>>,
     cut: Cell<bool>,
     /// Minutes of appends that are metered.
     pub(crate) counted: CountedMinutes,
@@ -69,7 +76,14 @@ impl Watch {
     /// Watches nothing yet.
     #[must_use]
     pub(crate) fn new(metrics: Arc<FrontMetrics>) -> Self {
-        Self { seconds: Cell::new(0), next_id: Cell::new(0), connections: RefCell::default(), metrics }
+        Self {
+            seconds: Cell::new(0),
+            next_id: Cell::new(0),
+            connections: RefCell::default(),
+            metrics,
+            phase: Cell::new(Phase::Serving),
+            emptied: Notify::new(),
+        }
     }
 
     /// Seconds since the front started.
@@ -101,8 +115,22 @@ impl Watch {
         Watched { watch: Rc::clone(self), connection }
     }
 
-    /// Wakes every connection's task.
-    pub(crate) fn wake_all(&self) {
+    /// Returns when there is no connection.
+    pub(crate) async fn emptied(&self) {
+        while self.len() > 0 {
+            self.emptied.notified().await;
+        }
+    }
+
+    /// How far the front is on its way out.
+    #[must_use]
+    pub(crate) const fn phase(&self) -> Phase {
+        self.phase.get()
+    }
+
+    /// Wakes every connection's task: it shall see the new phase.
+    pub(crate) fn enter(&self, phase: Phase) {
+        self.phase.set(phase);
         let connections: Vec<_> = self.connections.borrow().values().cloned().collect();
         connections.iter().for_each(|c| c.wake());
     }
@@ -141,6 +169,20 @@ impl Connection {
         self.id
     }
 
+    /// Whether this is HTTP/2 between two requests.
+    pub(crate) fn is_idle_h2(&self) -> bool {
+        self.is_h2.get() && self.asked.get() && self.open.get() == 0
+    }
+
+    /// Whether this is HTTP/1.1 between two requests: all answers are sent, and nothing of the next head has come.
+    pub(crate) fn is_idle_h1(&self) -> bool {
+        !self.is_h2.get()
+            && self.asked.get()
+            && self.open.get() == 0
+            && self.head_since.get().is_none()
+            && self.blocked_since.get().is_none()
+    }
+
     fn is_stalled(&self, now: u32) -> bool {
         let older = |since: u32, max: u32| now.saturating_sub(since) > max;
         if self.blocked_since.get().is_some_and(|s| older(s, WRITE_SECS_MAX)) {
@@ -174,7 +216,8 @@ impl Connection {
         }
     }
 
-    fn has_read(&self, now: u32, bytes: &[u8]) {
+    /// Bytes have come.
+    pub(super) fn has_read(&self, now: u32, bytes: &[u8]) {
         self.last_read.set(now);
         let before = self.read_bytes.get();
         self.read_bytes.set(before.saturating_add(bytes.len()));
@@ -207,7 +250,8 @@ impl Drop for Reading {
 
 /// A connection under watch.
 pub(crate) struct Watched {
-    watch: Rc<Watch>,
+    /// What watches it.
+    pub(crate) watch: Rc<Watch>,
     /// The connection.
     pub(crate) connection: Rc<Connection>,
 }
@@ -216,6 +260,9 @@ impl Drop for Watched {
     fn drop(&mut self) {
         self.watch.connections.borrow_mut().remove(&self.connection.id);
         self.watch.metrics.connections.sub(1);
+        if self.watch.len() == 0 {
+            self.watch.emptied.notify_waiters();
+        }
     }
 }
 
@@ -231,6 +278,7 @@ impl OpenRequest {
     #[must_use]
     pub(crate) fn new(watch: &Rc<Watch>, connection: &Rc<Connection>) -> Self {
         connection.open.set(connection.open.get() + 1);
+        connection.asked.set(true);
         watch.metrics.requests_open.add(1);
         connection.head_since.set(None);
         Self { watch: Rc::clone(watch), connection: Rc::clone(connection), is_answered: false }
@@ -254,73 +302,6 @@ impl Drop for OpenRequest {
         self.connection.open.set(self.connection.open.get() - 1);
         self.watch.metrics.requests_open.sub(1);
         self.connection.last_read.set(self.watch.seconds.get());
-    }
-}
-
-/// The socket of a watched connection, or TLS over it.
-pub(crate) struct WatchedIo<S> {
-    stream: S,
-    watch: Rc<Watch>,
-    connection: Rc<Connection>,
-}
-
-impl<S> WatchedIo<S> {
-    /// Notes what `stream` does in `watched`.
-    #[must_use]
-    pub(crate) fn new(stream: S, watched: &Watched) -> Self {
-        Self { stream, watch: Rc::clone(&watched.watch), connection: Rc::clone(&watched.connection) }
-    }
-
-    fn note_write<T>(&self, polled: &Poll<T>) {
-        let blocked = match (polled, self.connection.blocked_since.get()) {
-            (Poll::Ready(_), _) => None,
-            (Poll::Pending, None) => Some(self.watch.seconds()),
-            (Poll::Pending, since) => since,
-        };
-        self.connection.blocked_since.set(blocked);
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for WatchedIo<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
-        let before = buf.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buf);
-        if buf.filled().len() > before {
-            self.connection.has_read(self.watch.seconds(), &buf.filled()[before..]);
-        }
-        polled
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for WatchedIo<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.note_write(&polled);
-        polled
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[std::io::IoSlice<'_>],
-    ) -> Poll<std::io::Result<usize>> {
-        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.note_write(&polled);
-        polled
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        let polled = Pin::new(&mut self.stream).poll_flush(cx);
-        self.note_write(&polled);
-        polled
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 

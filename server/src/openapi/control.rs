@@ -1,8 +1,8 @@
 //! Operations of the control plane and of the server itself: what they mean and how they answer.
 
 use api::Code::{
-    AccessTokenNotFound, BadPath, BasinDeletionPending, BasinNotFound, HotServer, Invalid, Other,
-    QuotaExhausted, ResourceAlreadyExists, StreamDeletionPending, StreamNotFound,
+    AccessTokenNotFound, BadPath, BasinDeletionPending, BasinNotFound, HotServer, Invalid, Other, QuotaExhausted,
+    ResourceAlreadyExists, StreamDeletionPending, StreamNotFound,
 };
 use api::query::ListQuery;
 use api::schema::{Parameter, list_of, reference};
