@@ -88,10 +88,8 @@ fn named(router: &Router, minute: u32, stored: &HashMap<BasinId, u64>) -> Vec<(K
 }
 
 fn stored(reply: Reply) -> Vec<(BasinId, u64)> {
-    match reply {
-        Reply::Stored(stored) => stored,
-        reply => unexpected("a look at what is stored", &reply),
-    }
+    let Reply::Stored(stored) = reply else { unexpected("a look at what is stored", &reply) };
+    stored
 }
 
 fn total(stored: &[(BasinId, u64)]) -> u64 {
