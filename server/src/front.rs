@@ -83,7 +83,7 @@ async fn serve(seed: Seed, settings: &Settings) -> std::io::Result<()> {
         watch: Rc::new(Watch::new(Arc::clone(&metrics))),
         sessions: Rc::new(Sessions::new(settings.sessions_max, Arc::clone(&metrics))),
         budgets: Budgets::new(settings.front_bytes_max.as_usize(), &metrics),
-        lease_waits: crate::http::lease::Waits::default(),
+        lease_waits: crate::resource::leases::Waits::default(),
         cors: !settings.no_cors,
         location: settings.location.as_str().into(),
         phase: std::cell::Cell::new(Phase::Serving),

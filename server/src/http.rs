@@ -27,6 +27,7 @@ use crate::access::Gate;
 use crate::meters::FrontMeters;
 use crate::meters::keeper::Asker;
 use crate::metrics::FrontMetrics;
+use crate::resource::leases;
 use crate::router::Router;
 use crate::store::Store;
 use limits::Budgets;
@@ -71,7 +72,7 @@ pub(crate) struct Front {
     /// The one location that there is.
     pub(crate) location: Arc<str>,
     /// Requests that wait for a lease.
-    pub(crate) lease_waits: lease::Waits,
+    pub(crate) lease_waits: leases::Waits,
     /// Whether CORS headers are sent.
     pub(crate) cors: bool,
     /// How far this front is on its way out.

@@ -11,6 +11,7 @@ mod inspect;
 mod meters;
 mod metrics;
 mod node;
+mod resource;
 mod router;
 mod settings;
 mod size;

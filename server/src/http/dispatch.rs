@@ -22,6 +22,7 @@ use super::watch::{Connection, OpenRequest};
 use super::{Front, Phase, append, lease, read};
 use crate::access::{Access, operation};
 use crate::meters::Meter;
+use crate::resource::Caller;
 use crate::router::Router;
 
 /// Answers one request.
@@ -130,7 +131,7 @@ async fn served(
         }
         Route::Tail(_) => {
             let (basin, stream) = in_basin(front, parts, route, named)?;
-            read::check_tail(front, &basin, stream).await.map(|answer| (None, answer))
+            read::check_tail(Caller { front, access }, &basin, stream).await.map(|answer| (None, answer))
         }
         Route::Basins
         | Route::Basin(_)

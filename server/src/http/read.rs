@@ -13,7 +13,7 @@ use engine::event::{BasinInfo, Follow, Op, Read, ReadBatch, ReadLimits, ReadRepl
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 use model::stored::tail_field;
-use model::{Position, ShardId, StreamConfig, StreamName};
+use model::{Position, ShardId, StreamName};
 
 use super::answer::{self, Answer, header};
 use super::append::stream_config_header;
@@ -27,6 +27,7 @@ use crate::access::Access;
 use crate::access::guard::Guard;
 use crate::encryption::{self, Sealer};
 use crate::meters::Meter;
+use crate::resource::Caller;
 use crate::router::{not_deleting, stream_spec};
 use crate::store::unexpected;
 
@@ -34,12 +35,8 @@ use crate::store::unexpected;
 ///
 /// # Errors
 /// As the spec says.
-pub(crate) async fn check_tail(front: &Front, basin: &BasinInfo, stream: StreamName) -> Result<Answer, ApiError> {
-    not_deleting(basin)?;
-    let create = basin.config.create_stream_on_read.then(|| stream_spec(basin, &StreamConfig::default()));
-    let (shard, target) = front.router.target(basin, stream);
-    let reply = front.store.ask(shard, Op::CheckTail { target, create }).await?;
-    let Reply::Tail(tail) = reply else { unexpected("a check-tail", &reply) };
+pub(crate) async fn check_tail(caller: Caller<'_>, basin: &BasinInfo, stream: StreamName) -> Result<Answer, ApiError> {
+    let tail = caller.check_tail(basin, stream).await?;
     Ok(answer::json(StatusCode::OK, json::tail_response(tail)))
 }
 
