@@ -3,6 +3,7 @@
 pub(crate) mod answer;
 pub(crate) mod append;
 pub(crate) mod append_session;
+pub(crate) mod append_wire;
 pub(crate) mod control;
 pub(crate) mod cursor;
 pub(crate) mod dispatch;
@@ -24,6 +25,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::access::Gate;
+use crate::grpc::foreign::Services;
 use crate::meters::FrontMeters;
 use crate::meters::keeper::Asker;
 use crate::metrics::FrontMetrics;
@@ -73,6 +75,8 @@ pub(crate) struct Front {
     pub(crate) location: Arc<str>,
     /// Requests that wait for a lease.
     pub(crate) lease_waits: leases::Waits,
+    /// gRPC services beside the API.
+    pub(crate) services: Services,
     /// Whether CORS headers are sent.
     pub(crate) cors: bool,
     /// How far this front is on its way out.

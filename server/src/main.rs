@@ -5,6 +5,7 @@ mod access;
 mod clock;
 mod encryption;
 mod front;
+mod grpc;
 mod host;
 mod http;
 mod inspect;

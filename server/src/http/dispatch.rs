@@ -21,6 +21,7 @@ use super::route::{Route, UNKNOWN_ROW};
 use super::watch::{Connection, OpenRequest};
 use super::{Front, Phase, append, lease, read};
 use crate::access::{Access, operation};
+use crate::grpc;
 use crate::meters::Meter;
 use crate::resource::Caller;
 use crate::router::Router;
@@ -36,6 +37,12 @@ pub(crate) async fn serve(
 ) -> Result<Answer, Infallible> {
     let open = OpenRequest::new(&front.watch, &connection);
     let (parts, body) = request.into_parts();
+    if grpc::is_call(&parts) {
+        let (row, status, answer) = grpc::serve(&front, &connection, &parts, body).await;
+        front.metrics.request(row, status);
+        tracing::debug!(path = parts.uri.path(), status, "answered a call");
+        return Ok(answer.map(|payload| payload.of_request(open)));
+    }
     let (row, answered) = route(&front, &connection, &parts, body).await;
     let (row, mut answer) = match answered {
         Ok((special, answer)) => (special.unwrap_or(row), answer),

@@ -21,6 +21,7 @@ use super::cursor::{Cursor, READ_BATCHES, Wait};
 use super::limits::{Budget, Reserved};
 use super::payload::Kind;
 use super::read_session::{ReadSession, Wire};
+use super::session::Place;
 use super::watch::Connection;
 use super::{Front, route};
 use crate::access::Access;
@@ -41,7 +42,7 @@ pub(crate) async fn check_tail(caller: Caller<'_>, basin: &BasinInfo, stream: St
 }
 
 /// What a read was opened with.
-struct Opened {
+pub(crate) struct Opened {
     shard: ShardId,
     target: Target,
     query: ReadQuery,
@@ -89,6 +90,18 @@ pub(crate) async fn read(
     };
     let place = front.sessions.enter(&front.watch, connection)?.guarded(Guard::new(&front.gate, access));
     let opened = open(front, headers, basin, stream, query, (READ_BATCHES, &front.budgets.sessions)).await?;
+    let session = session(front, connection, basin, (place, opened), wire);
+    Ok((route::READ_SESSION_ROW, answer::streaming(content_type, Kind::Read(Box::new(session)))))
+}
+
+/// The session of a read that was opened.
+pub(crate) fn session(
+    front: &Rc<Front>,
+    connection: &Connection,
+    basin: &BasinInfo,
+    (place, opened): (Place, Opened),
+    wire: Wire,
+) -> ReadSession {
     let wait = match opened.query.wait_secs {
         Some(secs) if secs > 0 => Wait::For(Duration::from_secs(secs.into())),
         // Without limits and without a wait a read follows for ever; with `wait=0` it ends at the tail.
@@ -99,12 +112,14 @@ pub(crate) async fn read(
     let place_at = (opened.shard, opened.target);
     let limits = (opened.limits, wait);
     let cursor = Cursor::new(&front.store, &front.budgets.sessions, place_at, limits, opened.first, connection.id());
-    let session = ReadSession::new(front, basin, place, cursor, opened.sealer, wire);
-    Ok((route::READ_SESSION_ROW, answer::streaming(content_type, Kind::Read(Box::new(session)))))
+    ReadSession::new(front, basin, place, cursor, opened.sealer, wire)
 }
 
 /// Resolves the start: after this the answer is 200.
-async fn open(
+///
+/// # Errors
+/// As the spec says.
+pub(crate) async fn open(
     front: &Front,
     headers: &HeaderMap,
     basin: &BasinInfo,
@@ -139,8 +154,23 @@ fn read_reply(reply: Reply) -> ReadReply {
     read
 }
 
-/// One batch, as soon as there is one or the wait is over.
-async fn unary(front: &Front, opened: Opened, wire: negotiate::Wire, format: api::Format) -> Result<Answer, ApiError> {
+/// What a single read found.
+pub(crate) struct Found {
+    /// Records, opened; none when there are none within the limits, or none in time.
+    pub(crate) batch: Option<ReadBatch>,
+    /// The tail, when the records were waited for.
+    pub(crate) tail: Option<Position>,
+    /// The tail, when the read got there and found nothing.
+    pub(crate) nothing_before: Option<Position>,
+    /// The memory of the records.
+    pub(crate) reserved: Reserved,
+}
+
+/// One batch, as soon as there is one or the wait is over; it is metered.
+///
+/// # Errors
+/// As the spec says.
+pub(crate) async fn first_batch(front: &Front, opened: Opened) -> Result<Found, ApiError> {
     let Opened { shard, target, query, limits, sealer, first: (mut reserved, first) } = opened;
     let wait = Duration::from_secs(query.wait_secs.unwrap_or(0).into());
     // Whoever waits needs no memory for that.
@@ -153,7 +183,7 @@ async fn unary(front: &Front, opened: Opened, wire: negotiate::Wire, format: api
             let at = reply.next_seq_num;
             let is_at_tail = at >= reply.tail.seq_num;
             if is_at_tail && !query.may_follow() {
-                break;
+                return Ok((None, None, Some(reply.tail)));
             }
             let target = target.clone();
             let op = if is_at_tail {
@@ -165,14 +195,14 @@ async fn unary(front: &Front, opened: Opened, wire: negotiate::Wire, format: api
             reply = read_reply(front.store.ask(shard, op).await?);
             tail = is_at_tail.then_some(reply.tail);
         }
-        Ok::<_, ApiError>((reply.batches.into_iter().next(), tail))
+        Ok::<_, ApiError>((reply.batches.into_iter().next(), tail, None))
     };
-    let (batch, tail) = if wait.is_zero() {
+    let (batch, tail, nothing_before) = if wait.is_zero() {
         waited.await?
     } else {
         match tokio::time::timeout(wait, waited).await {
             Ok(read) => read?,
-            Err(_) => (None, None),
+            Err(_) => (None, None, None),
         }
     };
     if let Some(batch) = &batch {
@@ -183,6 +213,11 @@ async fn unary(front: &Front, opened: Opened, wire: negotiate::Wire, format: api
         (Some(batch), Some(sealer)) => Some(sealer.open(&batch)?),
         (batch, _) => batch,
     };
+    Ok(Found { batch, tail, nothing_before, reserved })
+}
+
+async fn unary(front: &Front, opened: Opened, wire: negotiate::Wire, format: api::Format) -> Result<Answer, ApiError> {
+    let Found { batch, tail, nothing_before: _, mut reserved } = first_batch(front, opened).await?;
     let mut answer = encode(batch, tail, wire, format)?;
     reserved
         .settle(http_body::Body::size_hint(answer.body()).exact().map_or(0, |len| usize::try_from(len).unwrap_or(0)));

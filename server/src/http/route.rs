@@ -43,7 +43,7 @@ pub(crate) enum Route<'a> {
 }
 
 /// The routes as the metrics name them, the one for unknown paths among them. Records are told apart by method and kind.
-pub(crate) const ROUTE_NAMES: [&str; 18] = [
+pub(crate) const ROUTE_NAMES: [&str; 19] = [
     "health",
     "metrics",
     "basins",
@@ -62,12 +62,15 @@ pub(crate) const ROUTE_NAMES: [&str; 18] = [
     "read_session",
     "unknown",
     "lease",
+    "grpc_other",
 ];
 
 /// Row of the metrics for an append session.
 pub(crate) const APPEND_SESSION_ROW: usize = 14;
 /// Row of the metrics for a read or SSE session.
 pub(crate) const READ_SESSION_ROW: usize = 15;
+/// Row of the metrics for what gRPC has beside the API: health, reflection, unknown methods.
+pub(crate) const GRPC_OTHER_ROW: usize = 18;
 /// Row of the metrics for unknown paths.
 pub(crate) const UNKNOWN_ROW: usize = 16;
 

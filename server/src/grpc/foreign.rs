@@ -1,0 +1,138 @@
+//! Services that are not ours, as tonic has them: health (which follows the drain) and reflection, v1 and v1alpha.
+
+use std::cell::RefCell;
+use std::convert::Infallible;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use api::ApiError;
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Request, Response};
+use http_body::{Body as _, Frame};
+use hyper::body::Incoming;
+use model::{Failure, Unavailable};
+use tonic::body::Body;
+use tonic::codegen::Service;
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+use super::body::{GrpcBody, Kind};
+use super::refused::Refused;
+use super::{begun, rpc};
+use crate::access::Access;
+use crate::http::answer::Answer;
+use crate::http::payload::Kind as PayloadKind;
+use crate::http::session::Place;
+use crate::http::watch::Connection;
+use crate::http::{Front, Phase};
+
+/// The services of one front.
+pub(crate) struct Services {
+    services: Vec<(&'static str, RefCell<Serve>)>,
+    reporter: HealthReporter,
+}
+
+type Answering = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>>>>;
+type Serve = Box<dyn FnMut(Request<Incoming>) -> Answering>;
+
+impl Services {
+    /// Healthy, and able to tell what is served.
+    ///
+    /// # Errors
+    /// When the descriptors do not fit each other, which is our mistake.
+    pub(crate) async fn new() -> Result<Self, tonic_reflection::server::Error> {
+        let builder = || {
+            tonic_reflection::server::Builder::configure()
+                .register_encoded_file_descriptor_set(api::grpc::DESCRIPTORS)
+                .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        };
+        let (reporter, health) = tonic_health::server::health_reporter();
+        let services = vec![
+            ("/grpc.health.v1.Health/", RefCell::new(boxed(health))),
+            ("/grpc.reflection.v1.ServerReflection/", RefCell::new(boxed(builder().build_v1()?))),
+            ("/grpc.reflection.v1alpha.ServerReflection/", RefCell::new(boxed(builder().build_v1alpha()?))),
+        ];
+        let services = Self { services, reporter };
+        services.report(ServingStatus::Serving).await;
+        Ok(services)
+    }
+
+    /// Tells those who watch the health that the front is on its way out.
+    pub(crate) async fn drain(&self) {
+        self.report(ServingStatus::NotServing).await;
+    }
+
+    async fn report(&self, status: ServingStatus) {
+        self.reporter.set_service_status("", status).await;
+        for service in rpc::SERVICES {
+            self.reporter.set_service_status(service, status).await;
+        }
+    }
+}
+
+fn boxed<S>(mut service: S) -> Serve
+where
+    S: Service<Request<Incoming>, Response = Response<Body>, Error = Infallible> + 'static,
+    S::Future: 'static,
+{
+    Box::new(move |request| Box::pin(service.call(request)))
+}
+
+/// Answers a call that is none of the package. No access token is needed: nothing is told that the documentation does not
+/// say. Whoever stays has a place among the sessions.
+///
+/// # Errors
+/// When there is no such method, or no place.
+pub(crate) async fn serve(
+    front: &Rc<Front>,
+    connection: &Rc<Connection>,
+    parts: &Parts,
+    body: Incoming,
+) -> Result<Answer, Refused> {
+    let path = parts.uri.path();
+    let Some((_, service)) = front.services.services.iter().find(|(prefix, _)| path.starts_with(prefix)) else {
+        return Err(Refused::no_such_method(path));
+    };
+    let place = front.sessions.enter(&front.watch, connection)?;
+    let answering = service.borrow_mut()(Request::from_parts(parts.clone(), body));
+    let (answered, body) = answering.await.unwrap_or_else(|never| match never {}).into_parts();
+    let foreign = Foreign { body, place, front: Rc::clone(front) };
+    let body = GrpcBody::new(front, Kind::Foreign(Box::new(foreign)), None, &Access::Open);
+    let mut answer = begun(PayloadKind::Grpc(Box::new(body)));
+    *answer.headers_mut() = answered.headers;
+    Ok(answer)
+}
+
+/// What such a service answers.
+pub(crate) struct Foreign {
+    body: Body,
+    place: Place,
+    front: Rc<Front>,
+}
+
+impl Foreign {
+    /// The next frame.
+    pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame<Bytes>>, ApiError>> {
+        self.place.polled(cx);
+        if self.front.phase.get() == Phase::Ending {
+            return Poll::Ready(Err(Failure::from(Unavailable::Draining).into()));
+        }
+        let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(cx));
+        self.place.gave();
+        Poll::Ready(match frame {
+            None => Ok(None),
+            Some(Ok(frame)) => Ok(Some(frame)),
+            Some(Err(status)) => Err(ApiError::new(api::Code::Other, status.message())),
+        })
+    }
+}
+
+impl fmt::Debug for Services {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Services").finish_non_exhaustive()
+    }
+}
