@@ -23,11 +23,11 @@ class Reflected:
     def message(self, name):
         return message_factory.GetMessageClass(self.pool.FindMessageTypeByName(f"{self.package}.{name}"))
 
-    def with_metadata(self, *metadata, **options):
-        return Caller(self, metadata, options)
+    def with_metadata(self, *metadata):
+        return Caller(self, metadata)
 
     def __getattr__(self, name):
-        return getattr(Caller(self, (), {}), name)
+        return getattr(Caller(self, ()), name)
 
 
 class Types:
@@ -41,11 +41,15 @@ class Types:
 class Caller:
     """Calls methods by their names, with the same metadata each time."""
 
-    def __init__(self, reflected, metadata, options):
-        self.reflected, self.metadata, self.options = reflected, metadata, options
+    def __init__(self, reflected, metadata, seconds_max=CALL_SECONDS_MAX):
+        self.reflected, self.metadata, self.seconds_max = reflected, metadata, seconds_max
         self.types = reflected.types
 
-    def call(self, name, requests, **options):
+    def within(self, seconds):
+        """The same with another deadline."""
+        return Caller(self.reflected, self.metadata, seconds)
+
+    def call(self, name, requests):
         method = self.reflected.methods[name]
         answer = message_factory.GetMessageClass(method.output_type)
         kind = ("stream" if method.client_streaming else "unary") + "_" + ("stream" if method.server_streaming else "unary")
@@ -53,13 +57,12 @@ class Caller:
         stub = getattr(self.reflected.channel, kind)(
             path, request_serializer=lambda m: m.SerializeToString(), response_deserializer=answer.FromString
         )
-        options = {"timeout": CALL_SECONDS_MAX, "metadata": self.metadata, **self.options, **options}
-        return stub(requests, **options)
+        return stub(requests, timeout=self.seconds_max, metadata=self.metadata)
 
     def __getattr__(self, name):
         method = self.reflected.methods[name]
         if method.client_streaming:
-            return lambda requests, **options: self.call(name, requests, **options)
+            return lambda requests: self.call(name, requests)
         make = message_factory.GetMessageClass(method.input_type)
         return lambda **fields: self.call(name, make(**fields))
 

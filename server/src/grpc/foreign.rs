@@ -16,6 +16,7 @@ use http_body::{Body as _, Frame};
 use hyper::body::Incoming;
 use model::{Failure, Unavailable};
 use tonic::body::Body;
+use tonic::codec::CompressionEncoding::{Gzip, Zstd};
 use tonic::codegen::Service;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
@@ -51,10 +52,14 @@ impl Services {
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         };
         let (reporter, health) = tonic_health::server::health_reporter();
+        // Clients that compress do so whatever they call.
+        let health = health.accept_compressed(Gzip).accept_compressed(Zstd);
+        let v1 = builder().build_v1()?.accept_compressed(Gzip).accept_compressed(Zstd);
+        let v1alpha = builder().build_v1alpha()?.accept_compressed(Gzip).accept_compressed(Zstd);
         let services = vec![
             ("/grpc.health.v1.Health/", RefCell::new(boxed(health))),
-            ("/grpc.reflection.v1.ServerReflection/", RefCell::new(boxed(builder().build_v1()?))),
-            ("/grpc.reflection.v1alpha.ServerReflection/", RefCell::new(boxed(builder().build_v1alpha()?))),
+            ("/grpc.reflection.v1.ServerReflection/", RefCell::new(boxed(v1))),
+            ("/grpc.reflection.v1alpha.ServerReflection/", RefCell::new(boxed(v1alpha))),
         ];
         let services = Self { services, reporter };
         services.report(ServingStatus::Serving).await;
@@ -100,9 +105,14 @@ pub(crate) async fn serve(
     let place = front.sessions.enter(&front.watch, connection)?;
     let answering = service.borrow_mut()(Request::from_parts(parts.clone(), body));
     let (answered, body) = answering.await.unwrap_or_else(|never| match never {}).into_parts();
-    let foreign = Foreign { body, place, front: Rc::clone(front) };
-    let body = GrpcBody::new(front, Kind::Foreign(Box::new(foreign)), None, &Access::Open);
-    let mut answer = begun(PayloadKind::Grpc(Box::new(body)));
+    // An answer that has nothing but a status ends with its head.
+    let kind = if body.is_end_stream() {
+        PayloadKind::Empty
+    } else {
+        let foreign = Foreign { body, place, front: Rc::clone(front) };
+        PayloadKind::Grpc(Box::new(GrpcBody::new(front, Kind::Foreign(Box::new(foreign)), None, &Access::Open)))
+    };
+    let mut answer = begun(kind);
     *answer.headers_mut() = answered.headers;
     Ok(answer)
 }
