@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 use model::varint::{self, Fields, Malformed, Value};
-use model::{Position, StreamName};
+use model::{Position, StreamName, stored};
 
 use super::frame::Outgoing;
 use super::{stream_name, v1alpha};
@@ -112,15 +112,19 @@ fn retag_record(record: &mut [u8]) -> Result<(), Malformed> {
     let mut at = 0;
     while at < record.len() {
         let mut fields = Fields::new(&record[at..]);
-        let tag = match fields.next().ok_or(Malformed)?? {
-            (1, Value::Varint(_)) => SEQ_NUM,
-            (2, Value::Varint(_)) => TIMESTAMP,
-            (3, Value::Bytes(..)) => HEADER,
-            (4, Value::Bytes(..)) => BODY,
+        let (stored, tag) = match fields.next().ok_or(Malformed)?? {
+            (1, Value::Varint(_)) => (stored::SEQ_NUM, SEQ_NUM),
+            (2, Value::Varint(_)) => (stored::TIMESTAMP, TIMESTAMP),
+            (3, Value::Bytes(..)) => (stored::HEADER, HEADER),
+            (4, Value::Bytes(..)) => (stored::BODY, BODY),
             // A sealed record was opened before, and we store nothing else.
             _ => return Err(Malformed),
         };
         let next = at + fields.offset();
+        // A tag in more bytes than it takes is none that we have stored.
+        if record[at] != stored {
+            return Err(Malformed);
+        }
         record[at] = tag;
         at = next;
     }
@@ -141,7 +145,6 @@ const TIMESTAMP: u8 = 0x20;
 #[cfg(test)]
 mod tests {
     use model::limits::BATCH_RECORDS_MAX;
-    use model::stored::put_batch;
     use proptest::prelude::*;
     use prost::Message as _;
 
@@ -157,7 +160,7 @@ mod tests {
         v1alpha::ReadSessionResponse::decode(&framed[HEAD_BYTES..]).expect("well formed")
     }
 
-    fn stored(records: &[AppendRecord<'_>]) -> Bytes {
+    fn stored_run(records: &[AppendRecord<'_>]) -> Bytes {
         let input = proto::encode_append_input(records, &AppendConditions::default());
         let (batch, _) = proto::append_input(input.into()).expect("valid");
         let mut run = vec![0; batch.stored_bytes_max()];
@@ -165,7 +168,7 @@ mod tests {
         for (timestamp, record) in timestamps.iter_mut().zip(records) {
             *timestamp = record.timestamp.unwrap_or(0);
         }
-        let len = put_batch(&mut run, &batch, 127, &timestamps);
+        let len = stored::put_batch(&mut run, &batch, 127, &timestamps);
         run.truncate(len);
         run.into()
     }
@@ -180,7 +183,7 @@ mod tests {
                 .iter()
                 .map(|(body, timestamp, count)| AppendRecord { timestamp: Some(*timestamp), headers: &headers[..*count], body })
                 .collect();
-            let response = decoded(batch_response(&[stored(&records), stored(&records)]).expect("sound"));
+            let response = decoded(batch_response(&[stored_run(&records), stored_run(&records)]).expect("sound"));
             let Some(Output::Batch(batch)) = response.output.and_then(|o| o.output) else { panic!("a batch") };
             prop_assert_eq!(batch.records.len(), 2 * records.len());
             for (read, (sent, at)) in batch.records.iter().zip(records.iter().zip(127..)) {
@@ -192,7 +195,7 @@ mod tests {
 
         #[test]
         fn damage_never_panics(body in prop::collection::vec(any::<u8>(), 1..50), at in any::<prop::sample::Index>(), bits in any::<u8>()) {
-            let mut run = stored(&[AppendRecord { body: &body, ..AppendRecord::default() }]).to_vec();
+            let mut run = stored_run(&[AppendRecord { body: &body, ..AppendRecord::default() }]).to_vec();
             let at = at.index(run.len());
             run[at] ^= bits;
             let _ = batch_response(&[run.into()]);

@@ -7,6 +7,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use api::ApiError;
 use bytes::Bytes;
@@ -53,9 +54,12 @@ impl Services {
         };
         let (reporter, health) = tonic_health::server::health_reporter();
         // Clients that compress do so whatever they call.
-        let health = health.accept_compressed(Gzip).accept_compressed(Zstd);
+        let health =
+            health.accept_compressed(Gzip).accept_compressed(Zstd).max_decoding_message_size(REQUEST_BYTES_MAX);
         let v1 = builder().build_v1()?.accept_compressed(Gzip).accept_compressed(Zstd);
+        let v1 = v1.max_decoding_message_size(REQUEST_BYTES_MAX);
         let v1alpha = builder().build_v1alpha()?.accept_compressed(Gzip).accept_compressed(Zstd);
+        let v1alpha = v1alpha.max_decoding_message_size(REQUEST_BYTES_MAX);
         let services = vec![
             ("/grpc.health.v1.Health/", RefCell::new(boxed(health))),
             ("/grpc.reflection.v1.ServerReflection/", RefCell::new(boxed(v1))),
@@ -102,9 +106,13 @@ pub(crate) async fn serve(
     let Some((_, service)) = front.services.services.iter().find(|(prefix, _)| path.starts_with(prefix)) else {
         return Err(Refused::no_such_method(path));
     };
-    let place = front.sessions.enter(&front.watch, connection)?;
+    let stays = !matches!(path, "/grpc.health.v1.Health/Check" | "/grpc.health.v1.Health/List");
+    let place = stays.then(|| front.sessions.enter(&front.watch, connection)).transpose()?;
     let answering = service.borrow_mut()(Request::from_parts(parts.clone(), body));
-    let (answered, body) = answering.await.unwrap_or_else(|never| match never {}).into_parts();
+    let Ok(answered) = tokio::time::timeout(REQUEST_TIME_MAX, answering).await else {
+        return Err(Refused::too_late(false));
+    };
+    let (answered, body) = answered.unwrap_or_else(|never| match never {}).into_parts();
     // An answer that has nothing but a status ends with its head.
     let kind = if body.is_end_stream() {
         PayloadKind::Empty
@@ -120,19 +128,24 @@ pub(crate) async fn serve(
 /// What such a service answers.
 pub(crate) struct Foreign {
     body: Body,
-    place: Place,
+    /// For those that stay.
+    place: Option<Place>,
     front: Rc<Front>,
 }
 
 impl Foreign {
     /// The next frame.
     pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame<Bytes>>, ApiError>> {
-        self.place.polled(cx);
+        if let Some(place) = &self.place {
+            place.polled(cx);
+        }
         if self.front.phase.get() == Phase::Ending {
             return Poll::Ready(Err(Failure::from(Unavailable::Draining).into()));
         }
         let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(cx));
-        self.place.gave();
+        if let Some(place) = &self.place {
+            place.gave();
+        }
         Poll::Ready(match frame {
             None => Ok(None),
             Some(Ok(frame)) => Ok(Some(frame)),
@@ -146,3 +159,8 @@ impl fmt::Debug for Services {
         f.debug_struct("Services").finish_non_exhaustive()
     }
 }
+
+/// Largest message of a request: a name. A larger one is refused.
+const REQUEST_BYTES_MAX: usize = 4096;
+/// The first message of a request has to come within this time, or the call ends.
+const REQUEST_TIME_MAX: Duration = Duration::from_secs(10);
