@@ -9,8 +9,10 @@ import time
 
 import grpc
 import pytest
+import zstandard
 
 import millrace_process
+import raw_grpc
 import raw_http
 from grpc_client import Reflected, detail, plain
 
@@ -404,6 +406,58 @@ def test_messages_may_be_compressed(target, basin_name, compression):
         session = here.ReadSession(stream=name, limit={"count": 2})
         assert "".join(b for a in session for b in bodies(a.output.batch)) == "x" * 100_000 + "y" * 100_000
         assert dict(session.initial_metadata()).get("grpc-encoding", "gzip") == "gzip"
+
+
+def test_messages_may_be_compressed_with_zstd(target, api, here, stream):
+    metadata = [*here.metadata, ("grpc-encoding", "zstd"), ("grpc-accept-encoding", "identity,zstd")]
+    body = b"z" * 50_000
+    sent = api.types.AppendRequest(input={"stream": stream, "records": [{"body": body}]}).SerializeToString()
+    small = zstandard.compress(sent)
+    answer = raw_grpc.call(target, "/s2.v1alpha.StreamService/Append", raw_grpc.framed(small, raw_grpc.COMPRESSED), metadata)
+    assert answer.status == 0 and answer.head["grpc-encoding"] == "zstd"
+    ((flag, ack),) = raw_grpc.messages(answer.body)
+    assert flag == raw_grpc.PLAIN and api.types.AppendResponse.FromString(ack).output.end_seq_num == 1
+    sessions = raw_grpc.framed(small, raw_grpc.COMPRESSED) + raw_grpc.framed(sent)
+    answer = raw_grpc.call(target, "/s2.v1alpha.StreamService/AppendSession", sessions, metadata)
+    acks = [api.types.AppendSessionResponse.FromString(ack) for _, ack in raw_grpc.messages(answer.body)]
+    assert answer.status == 0 and [ack.output.end_seq_num for ack in acks] == [2, 3]
+    for method, limit in [("Read", {}), ("ReadSession", {"count": 3})]:
+        request = api.types.ReadSessionRequest(stream=stream, seq_num=0, limit=limit).SerializeToString()
+        answer = raw_grpc.call(target, f"/s2.v1alpha.StreamService/{method}", raw_grpc.framed(request), metadata)
+        assert answer.status == 0 and len(answer.body) < 5000, method
+        read = []
+        for flag, message in raw_grpc.messages(answer.body):
+            assert flag == raw_grpc.COMPRESSED
+            message = zstandard.ZstdDecompressor().decompressobj().decompress(message)
+            read += [r.body for r in api.types.ReadSessionResponse.FromString(message).output.batch.records]
+        assert read == [body] * 3
+
+
+@pytest.mark.parametrize(
+    "status, body, headers",
+    [
+        (3, b"", {}),
+        (3, b"\0\0\0\0", {}),
+        (3, raw_grpc.framed(b"") * 2, {}),
+        (3, raw_grpc.framed(b"", 7), {}),
+        (3, raw_grpc.framed(b"x", raw_grpc.COMPRESSED), {}),
+        (3, raw_grpc.framed(b"x", raw_grpc.COMPRESSED), {"grpc-encoding": "gzip"}),
+        (3, b"\0\xff\xff\xff\xff", {}),
+        (12, raw_grpc.framed(b""), {"grpc-encoding": "br"}),
+        (3, raw_grpc.framed(b""), {"grpc-timeout": "soon"}),
+        (0, raw_grpc.framed(b""), {"grpc-timeout": "99999999H", "content-type": "application/grpc+proto"}),
+    ],
+)
+def test_bad_framing_is_refused_with_a_status(target, status, body, headers):
+    answer = raw_grpc.call(target, "/s2.v1alpha.AccountService/ListBasins", body, headers)
+    assert (answer.head[":status"], answer.head["content-type"]) == ("200", "application/grpc")
+    assert answer.status == status and (status == 0) == (answer.message == "")
+    assert status == 0 or answer.body == b""
+
+
+def test_no_call_goes_over_http_1(target):
+    headers = {"content-type": "application/grpc"}
+    assert raw_http.request(target, "POST", "/s2.v1alpha.AccountService/ListBasins", headers, raw_grpc.framed(b"")).status == 404
 
 
 def test_a_deadline_ends_what_takes_longer(api, here, stream):

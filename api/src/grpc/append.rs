@@ -7,7 +7,6 @@ use bytes::{Bytes, BytesMut};
 use model::record::Span;
 use model::varint::{Fields, Malformed, Value};
 use model::{Batch, BatchBuilder, FencingToken};
-use prost::Message as _;
 
 use super::frame::Outgoing;
 use super::{decode, invalid, v1alpha};
@@ -190,12 +189,6 @@ fn span(start: usize, len: usize) -> Result<Span, ApiError> {
 /// Tag of `AppendRecord.headers` here, and in `s2.v1`.
 const HEADER: u8 = 0x0a;
 const V1_HEADER: u8 = 0x12;
-
-/// Encodes an `AppendSessionRequest`; what a client does.
-#[must_use]
-pub fn encode_append_request(input: v1alpha::AppendInput) -> Vec<u8> {
-    v1alpha::AppendSessionRequest { input: Some(input) }.encode_to_vec()
-}
 
 #[cfg(test)]
 #[path = "append_tests.rs"]

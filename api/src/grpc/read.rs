@@ -24,8 +24,9 @@ pub fn read_request(request: &v1alpha::ReadRequest) -> Result<(StreamName, ReadQ
         Some(Start::Timestamp(timestamp)) => ReadStart::Timestamp(timestamp),
         Some(Start::TailOffset(offset)) => ReadStart::TailOffset(offset),
     };
-    let query = query(start, request.limit, request.until, request.clamp)?;
-    Ok((stream_name(&request.stream)?, query))
+    let v1alpha::ReadLimit { count, bytes } = request.limit.unwrap_or_default();
+    let query = ReadQuery { start, clamp: request.clamp, count, bytes, until: request.until, wait_secs: None };
+    Ok((stream_name(&request.stream)?, query.checked()?))
 }
 
 /// What a `ReadSessionRequest` asks for; heartbeats apart.
@@ -33,25 +34,16 @@ pub fn read_request(request: &v1alpha::ReadRequest) -> Result<(StreamName, ReadQ
 /// # Errors
 /// 422 `invalid`.
 pub fn read_session_request(request: &v1alpha::ReadSessionRequest) -> Result<(StreamName, ReadQuery), ApiError> {
-    use v1alpha::read_session_request::Start;
-    let start = match request.start {
-        None => ReadStart::SeqNum(0),
-        Some(Start::SeqNum(seq_num)) => ReadStart::SeqNum(seq_num),
-        Some(Start::Timestamp(timestamp)) => ReadStart::Timestamp(timestamp),
-        Some(Start::TailOffset(offset)) => ReadStart::TailOffset(offset),
-    };
-    let query = query(start, request.limit, request.until, request.clamp)?;
-    Ok((stream_name(&request.stream)?, query))
-}
-
-fn query(
-    start: ReadStart,
-    limit: Option<v1alpha::ReadLimit>,
-    until: Option<u64>,
-    clamp: bool,
-) -> Result<ReadQuery, ApiError> {
-    let v1alpha::ReadLimit { count, bytes } = limit.unwrap_or_default();
-    ReadQuery { start, clamp, count, bytes, until, wait_secs: None }.checked()
+    use v1alpha::read_request::Start;
+    use v1alpha::read_session_request as session;
+    let v1alpha::ReadSessionRequest { stream, limit, heartbeats: _, until, clamp, start } = request;
+    let start = start.map(|start| match start {
+        session::Start::SeqNum(seq_num) => Start::SeqNum(seq_num),
+        session::Start::Timestamp(timestamp) => Start::Timestamp(timestamp),
+        session::Start::TailOffset(offset) => Start::TailOffset(offset),
+    });
+    let (stream, limit, until, clamp) = (stream.clone(), *limit, *until, *clamp);
+    read_request(&v1alpha::ReadRequest { stream, limit, until, clamp, start })
 }
 
 /// A `ReadResponse` or `ReadSessionResponse` with the records of `runs`.
