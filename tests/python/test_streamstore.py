@@ -111,5 +111,5 @@ async def test_access_tokens(connect):
         scope = schemas.AccessTokenScope(basins=everything, streams=everything, ops=[schemas.Operation.APPEND])
         assert await s2.issue_access_token(token_id, scope)
         (info,) = (await s2.list_access_tokens(prefix=token_id)).items
-        assert info.id == token_id and info.scope.ops == [schemas.Operation.APPEND]
+        assert info.id == token_id and info.expires_at == 2**32 - 1 and info.scope.ops == [schemas.Operation.APPEND]
         assert (await s2.revoke_access_token(token_id)).id == token_id

@@ -40,14 +40,15 @@ pub fn issue_access_token(info: v1alpha::AccessTokenInfo) -> Result<IssueAccessT
     })
 }
 
-/// A token as clients see it. Operations that the package does not know are left out.
+/// A token as clients see it. One that never expires is shown as expiring at the end of the 32 bits, in 2106: released
+/// clients stop where there is no expiry. Operations that the package does not know are left out.
 #[must_use]
 pub fn access_token_info(token: &AccessToken) -> v1alpha::AccessTokenInfo {
     let Scope { basins, streams, access_tokens, op_groups, ops } = &token.scope;
     let group = |ReadWrite { read, write }| Some(v1alpha::ReadWritePermissions { read, write });
     v1alpha::AccessTokenInfo {
         id: token.id.as_str().to_owned(),
-        expires_at: token.expires_at_ms.map(seconds),
+        expires_at: Some(token.expires_at_ms.map_or(u32::MAX, seconds)),
         auto_prefix_streams: token.auto_prefix_streams,
         scope: Some(v1alpha::AccessTokenScope {
             basins: shown_set(basins.as_ref()),
@@ -132,7 +133,8 @@ mod tests {
                     ops,
                 }),
             };
-            prop_assert_eq!(access_token_info(&issued(issue_access_token(info.clone()).expect("valid"))), info);
+            let shown = access_token_info(&issued(issue_access_token(info.clone()).expect("valid")));
+            prop_assert_eq!(shown, v1alpha::AccessTokenInfo { expires_at: Some(expires_at.unwrap_or(u32::MAX)), ..info });
         }
     }
 
