@@ -19,7 +19,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use api::compression::Compressor;
-use api::grpc::frame::{MESSAGE_BYTES_MAX, Outgoing, only_message};
+use api::grpc::frame::{HEAD_BYTES, MESSAGE_BYTES_MAX, Outgoing, only_message};
 use api::grpc::{metadata, stream_name};
 use api::{ApiError, Code, Compression};
 use bytes::Bytes;
@@ -154,7 +154,7 @@ impl Call<'_> {
 
     /// Reads the one message of the request.
     async fn message(&self, body: Incoming, encoding: Compression) -> Result<Message, ApiError> {
-        let limit = BodyLimit { bytes_max: MESSAGE_BYTES_MAX + HEAD_SLACK_BYTES, code: Code::BadProto };
+        let limit = BodyLimit { bytes_max: MESSAGE_BYTES_MAX + HEAD_BYTES, code: Code::BadProto };
         let body = read_body(&self.front.budgets.bodies, self.connection, body, Compression::None, limit).await?;
         let (bytes, reserved) = body.into_parts();
         Ok(Message { bytes: only_message(bytes, encoding)?, _reserved: reserved })
@@ -175,7 +175,7 @@ impl Call<'_> {
     }
 
     fn answer(&self, kind: body::Kind) -> Answer {
-        let body = GrpcBody::new(self.front, kind, self.deadline, &self.access);
+        let body = GrpcBody::new(kind, self.deadline, &self.access);
         let mut answer = begun(Kind::Grpc(Box::new(body)));
         if let Some(coding) = self.compression.as_str() {
             answer.headers_mut().insert(GRPC_ENCODING, HeaderValue::from_static(coding));
@@ -191,13 +191,6 @@ impl Call<'_> {
     /// The stream that a message names, by its whole name.
     fn stream(&self, name: &str) -> Result<StreamName, ApiError> {
         self.access.stream_in(stream_name(name)?).map_err(|error| ApiError::new(Code::Invalid, error.0))
-    }
-
-    /// The basin that the metadata or the host names. Whether the call is permitted there is still to be asked.
-    fn basin_of_session(&self) -> Result<Arc<BasinInfo>, ApiError> {
-        let basin = self.front.router.basin_named(&self.basin_name()?)?;
-        self.front.meters.basin((basin.id, &basin.name), Meter::operation(Operation::Append), 1);
-        Ok(basin)
     }
 
     fn basin_name(&self) -> Result<BasinName, ApiError> {
@@ -261,5 +254,3 @@ fn begun(kind: Kind) -> Answer {
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 const GRPC_ENCODING: HeaderName = HeaderName::from_static("grpc-encoding");
 const GRPC_ACCEPT_ENCODING: HeaderName = HeaderName::from_static("grpc-accept-encoding");
-/// The head of the largest message.
-const HEAD_SLACK_BYTES: usize = api::grpc::frame::HEAD_BYTES;

@@ -605,6 +605,10 @@ def test_access_tokens(tmp_path):
             assert detail(refused(Code.PERMISSION_DENIED, call, **fields), api).code == "permission_denied"
         denied = [api.types.AppendSessionRequest(input={"stream": "a", "records": [fence]})]
         ended(Code.PERMISSION_DENIED, app.AppendSession(iter(denied)))
+        for name in ("second-basin", "no-such-basin"):
+            # Who may not look there is not told what is there.
+            there = api.with_metadata(("authorization", f"Bearer {secret}"), ("s2-basin", name))
+            ended(Code.PERMISSION_DENIED, there.AppendSession(iter([])))
         session = app.ReadSession(stream="a", seq_num=1)
         inputs = Inputs(api)
         acks = app.AppendSession(inputs)

@@ -3,7 +3,6 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use api::ApiError;
@@ -16,7 +15,6 @@ use super::foreign::Foreign;
 use super::opening::Opening;
 use super::refused::{Refused, trailers};
 use crate::access::Access;
-use crate::http::Front;
 use crate::http::append_session::AppendSession;
 use crate::http::read_session::ReadSession;
 
@@ -26,7 +24,6 @@ pub(crate) struct GrpcBody {
     /// Fires when the client gives up. A single answer has none: it is there.
     deadline: Option<Pin<Box<Sleep>>>,
     access: Access,
-    _front: Rc<Front>,
 }
 
 /// What it is made of.
@@ -57,13 +54,13 @@ enum Next {
 impl GrpcBody {
     /// A body that ends at `deadline`.
     #[must_use]
-    pub(crate) fn new(front: &Rc<Front>, kind: Kind, deadline: Option<Instant>, access: &Access) -> Self {
+    pub(crate) fn new(kind: Kind, deadline: Option<Instant>, access: &Access) -> Self {
         let deadline = match kind {
             Kind::Whole(_) | Kind::Ending(_) | Kind::Over => None,
             Kind::Opening(_) | Kind::Append(_) | Kind::Read(_) | Kind::Foreign(_) => deadline,
         };
         let deadline = deadline.map(|at| Box::pin(tokio::time::sleep_until(at)));
-        Self { kind, deadline, access: access.clone(), _front: Rc::clone(front) }
+        Self { kind, deadline, access: access.clone() }
     }
 
     /// Whether it is there, and only has to be taken.

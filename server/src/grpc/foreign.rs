@@ -118,7 +118,7 @@ pub(crate) async fn serve(
         PayloadKind::Empty
     } else {
         let foreign = Foreign { body, place, front: Rc::clone(front) };
-        PayloadKind::Grpc(Box::new(GrpcBody::new(front, Kind::Foreign(Box::new(foreign)), None, &Access::Open)))
+        PayloadKind::Grpc(Box::new(GrpcBody::new(Kind::Foreign(Box::new(foreign)), None, &Access::Open)))
     };
     let mut answer = begun(kind);
     *answer.headers_mut() = answered.headers;

@@ -49,8 +49,8 @@ impl Call<'_> {
 
     /// The answer begins at once; the first message says which stream is meant.
     pub(super) fn append_session(&self, body: Incoming, encoding: Compression) -> Result<Kind, Refused> {
-        // Which stream it is nobody knows yet; whether it may be used is seen then.
-        let basin = self.basin_of_session()?;
+        // Which stream it is nobody knows yet; whether that may be used is seen then.
+        let basin = self.basin(&APPENDS, None)?;
         Conditions::of(self.headers(), &self.access)?;
         not_deleting(&basin)?;
         let guard = Guard::new(&self.front.gate, &self.access);

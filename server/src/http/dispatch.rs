@@ -163,8 +163,8 @@ struct Named {
     stream: Option<StreamName>,
 }
 
-/// The names of a request, once it is permitted on them. This is the one place where a request's operation, basin and stream
-/// are known; names in a body are seen by whoever reads it.
+/// The names of a request, once it is permitted on them. This is the one place where a REST request's operation, basin
+/// and stream are known; names in a body are seen by whoever reads it.
 fn named(access: &Access, parts: &Parts, route: &Route<'_>) -> Result<Named, ApiError> {
     let stream = |segment: &str| {
         access.stream_in(stream_name(segment)?).map_err(|e| ApiError::new(Code::BadPath, e.0)).map(Some)
