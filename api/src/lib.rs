@@ -4,6 +4,8 @@
 //! [`ApiError`], never a panic; whatever is decoded is bounded by the limits in `model::limits`.
 
 pub mod compression;
+mod cut;
+pub mod grpc;
 pub mod json;
 pub mod negotiate;
 pub mod proto;

@@ -78,11 +78,19 @@ impl ReadQuery {
             (None, None, tail_offset) => ReadStart::TailOffset(tail_offset.unwrap_or(0)),
             _ => return Err(invalid("only one of seq_num, timestamp, or tail_offset can be provided")),
         };
-        match (start, until) {
+        Self { start, clamp: clamp.unwrap_or(false), count, bytes, until, wait_secs }.checked()
+    }
+
+    /// The same, unless its values contradict each other.
+    ///
+    /// # Errors
+    /// 422 `invalid`.
+    pub fn checked(self) -> Result<Self, ApiError> {
+        match (self.start, self.until) {
             (ReadStart::Timestamp(timestamp), Some(until)) if timestamp >= until => {
                 Err(invalid("start `timestamp` exceeds or equal to `until`"))
             }
-            _ => Ok(Self { start, clamp: clamp.unwrap_or(false), count, bytes, until, wait_secs }),
+            _ => Ok(self),
         }
     }
 
@@ -203,9 +211,19 @@ impl ListQuery {
                 _ => {}
             }
         }
-        let name = |key: &str, given: Option<String>| {
-            prefix_of(&given.unwrap_or_default()).map_err(|error| bad_query(&format!("{key}: {error}")))
-        };
+        Self::new((&prefix.unwrap_or_default(), &start_after.unwrap_or_default()), limit, prefix_of)
+    }
+
+    /// A page of names that `prefix_of` accepts; a `limit` out of range means the largest.
+    ///
+    /// # Errors
+    /// 400 `bad_query`.
+    pub fn new(
+        (prefix, start_after): (&str, &str),
+        limit: Option<usize>,
+        prefix_of: impl Fn(&str) -> Result<NamePrefix, InvalidName>,
+    ) -> Result<Self, ApiError> {
+        let name = |key: &str, given: &str| prefix_of(given).map_err(|error| bad_query(&format!("{key}: {error}")));
         let limit = match limit {
             Some(limit @ 1..LIST_ITEMS_MAX) => limit,
             Some(_) | None => LIST_ITEMS_MAX,

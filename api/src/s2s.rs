@@ -6,12 +6,13 @@
 //! ```
 //! A frame that lies in one chunk of the body is handed on without a copy.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use model::Batch;
 use model::limits::FRAME_PAYLOAD_BYTES_MAX;
 
 use crate::AppendConditions;
 use crate::compression::{Compression, Decompressor};
+use crate::cut::Cutter;
 use crate::proto;
 use crate::status::{ApiError, Code, ErrorBody};
 
@@ -38,11 +39,7 @@ pub enum Frame {
 /// the caller takes all frames before it pushes the next chunk.
 #[derive(Default)]
 pub struct FrameDecoder {
-    /// What is left of the last chunk.
-    chunk: Bytes,
-    /// The beginning of a frame that spans chunks. Invariant: shorter than its frame; when it is not empty between
-    /// calls, `chunk` was used up.
-    partial: BytesMut,
+    cutter: Cutter,
     decompressor: Decompressor,
 }
 
@@ -55,11 +52,7 @@ impl FrameDecoder {
 
     /// Takes the next chunk of the body.
     pub fn push(&mut self, chunk: Bytes) {
-        if self.chunk.is_empty() {
-            self.chunk = chunk;
-        } else {
-            self.chunk = [&self.chunk[..], &chunk].concat().into();
-        }
+        self.cutter.push(chunk);
     }
 
     /// The next frame; `None` when more bytes are needed.
@@ -67,7 +60,7 @@ impl FrameDecoder {
     /// # Errors
     /// 400 `bad_frame`; the body cannot be decoded any further.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, ApiError> {
-        let Some(frame) = self.cut()? else { return Ok(None) };
+        let Some(frame) = self.cutter.cut(LENGTH_BYTES, frame_bytes)? else { return Ok(None) };
         self.decode(&frame).map(Some)
     }
 
@@ -76,38 +69,7 @@ impl FrameDecoder {
     /// # Errors
     /// 400 `bad_frame` when it ends inside a frame.
     pub fn finish(&self) -> Result<(), ApiError> {
-        if self.chunk.is_empty() && self.partial.is_empty() {
-            Ok(())
-        } else {
-            Err(bad_frame("bytes remaining on stream"))
-        }
-    }
-
-    /// The bytes of the next whole frame.
-    fn cut(&mut self) -> Result<Option<Bytes>, ApiError> {
-        if self.partial.is_empty() {
-            if let Some(frame_bytes) = frame_bytes(&self.chunk)?
-                && frame_bytes <= self.chunk.len()
-            {
-                return Ok(Some(self.chunk.split_to(frame_bytes)));
-            }
-            self.gather(usize::MAX);
-            return Ok(None);
-        }
-        self.gather(LENGTH_BYTES);
-        let Some(frame_bytes) = frame_bytes(&self.partial)? else { return Ok(None) };
-        // Room grows with what arrives, not with what is announced: 4 bytes must not cost 2 MiB.
-        self.gather(frame_bytes);
-        if self.partial.len() < frame_bytes {
-            return Ok(None);
-        }
-        Ok(Some(std::mem::take(&mut self.partial).freeze()))
-    }
-
-    /// Moves bytes of the chunk to `partial` until that has `bytes`, or the chunk is used up.
-    fn gather(&mut self, bytes: usize) {
-        let missing = bytes.saturating_sub(self.partial.len()).min(self.chunk.len());
-        self.partial.extend_from_slice(&self.chunk.split_to(missing));
+        if self.cutter.is_between_frames() { Ok(()) } else { Err(bad_frame("bytes remaining on stream")) }
     }
 
     fn decode(&mut self, frame: &Bytes) -> Result<Frame, ApiError> {

@@ -2,6 +2,7 @@
 //! runs them too (`tests/seeds.rs`).
 
 mod frames;
+mod grpc;
 mod input;
 mod json;
 mod log;
@@ -10,6 +11,7 @@ mod protobuf;
 mod query;
 
 pub use frames::s2s_frames;
+pub use grpc::grpc;
 pub use json::json;
 pub use log::log_extents;
 pub use protobuf::protobuf;

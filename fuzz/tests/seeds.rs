@@ -28,6 +28,11 @@ fn frames_of_sessions() {
 }
 
 #[test]
+fn grpc_bodies() {
+    check("grpc", targets::grpc);
+}
+
+#[test]
 fn protobuf_messages() {
     check("protobuf", targets::protobuf);
 }

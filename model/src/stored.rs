@@ -15,10 +15,14 @@ use crate::varint::{self, Fields, Value};
 
 pub(crate) const RECORD: u8 = 0x0a;
 const TAIL: u8 = 0x12;
-pub(crate) const SEQ_NUM: u8 = 0x08;
-pub(crate) const TIMESTAMP: u8 = 0x10;
-pub(crate) const HEADER: u8 = 0x1a;
-pub(crate) const BODY: u8 = 0x22;
+/// Tag of a record's number.
+pub const SEQ_NUM: u8 = 0x08;
+/// Tag of its timestamp.
+pub const TIMESTAMP: u8 = 0x10;
+/// Tag of each header.
+pub const HEADER: u8 = 0x1a;
+/// Tag of its body.
+pub const BODY: u8 = 0x22;
 const SEALED: u8 = 0x2a;
 pub(crate) const NAME: u8 = 0x0a;
 pub(crate) const VALUE: u8 = 0x12;

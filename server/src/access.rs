@@ -225,10 +225,15 @@ impl Access {
 
     /// Takes the prefix out of an error's text again, where it names a stream.
     pub(crate) fn error_out(&self, error: &mut ApiError) {
+        if let api::status::ErrorBody::Coded(_, message) = &mut error.body {
+            self.message_out(message);
+        }
+    }
+
+    /// The same for a text alone.
+    pub(crate) fn message_out(&self, message: &mut String) {
         let prefix = self.stream_prefix();
-        if !prefix.is_empty()
-            && let api::status::ErrorBody::Coded(_, message) = &mut error.body
-        {
+        if !prefix.is_empty() {
             *message = message.replace(&format!("stream `{prefix}"), "stream `");
         }
     }

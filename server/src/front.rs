@@ -16,6 +16,7 @@ use crate::access::Gate;
 use crate::access::ready::Ready;
 use crate::admission::{self, Limits};
 use crate::clock::now_ms;
+use crate::grpc::foreign::Services;
 use crate::host;
 use crate::http::limits::Budgets;
 use crate::http::listen::Door;
@@ -92,7 +93,8 @@ async fn serve(seed: Seed, settings: &Settings) -> std::io::Result<()> {
         sessions: Rc::new(Sessions::new(settings.sessions_max, Arc::clone(&metrics))),
         limits: Limits::new(limits, Arc::clone(&metrics)),
         budgets: Budgets::new(settings.front_bytes_max.as_usize(), &metrics),
-        lease_waits: crate::http::lease::Waits::default(),
+        lease_waits: crate::resource::leases::Waits::default(),
+        services: Services::new().await.map_err(std::io::Error::other)?,
         cors: !settings.no_cors,
         location: settings.location.as_str().into(),
         phase: std::cell::Cell::new(Phase::Serving),
@@ -134,6 +136,7 @@ async fn serve(seed: Seed, settings: &Settings) -> std::io::Result<()> {
         let next = *phase.borrow_and_update();
         if next > front.phase.get() {
             front.enter(next);
+            front.services.drain().await;
         }
     }
     if front.phase.get() == Phase::Closing {

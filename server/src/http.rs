@@ -3,6 +3,7 @@
 pub(crate) mod answer;
 pub(crate) mod append;
 pub(crate) mod append_session;
+pub(crate) mod append_wire;
 pub(crate) mod control;
 pub(crate) mod cursor;
 pub(crate) mod dispatch;
@@ -29,9 +30,11 @@ use tokio::sync::Notify;
 
 use crate::access::Gate;
 use crate::admission::Limits;
+use crate::grpc::foreign::Services;
 use crate::meters::FrontMeters;
 use crate::meters::keeper::Asker;
 use crate::metrics::FrontMetrics;
+use crate::resource::leases;
 use crate::router::Router;
 use crate::store::Store;
 use limits::Budgets;
@@ -80,7 +83,9 @@ pub(crate) struct Front {
     /// The one location that there is.
     pub(crate) location: Arc<str>,
     /// Requests that wait for a lease.
-    pub(crate) lease_waits: lease::Waits,
+    pub(crate) lease_waits: leases::Waits,
+    /// gRPC services beside the API.
+    pub(crate) services: Services,
     /// Whether CORS headers are sent.
     pub(crate) cors: bool,
     /// How far this front is on its way out.

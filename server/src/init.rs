@@ -14,7 +14,8 @@ use engine::event::{BasinInfo, Provision};
 use model::{Failure, Rejected};
 use tokio::time::{Instant, sleep};
 
-use crate::http::control::{ensure_basin, ensure_stream, join_all};
+use crate::resource::basins::ensure_basin;
+use crate::resource::streams::{ensure_stream, join_all};
 use crate::router::Router;
 use crate::store::Store;
 

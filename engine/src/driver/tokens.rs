@@ -47,6 +47,12 @@ impl TokenDirectory {
         self.tokens.read().unwrap_or_else(PoisonError::into_inner).by_secret.get(secret).cloned()
     }
 
+    /// The token with this id.
+    #[must_use]
+    pub fn named(&self, id: &TokenId) -> Option<Arc<AccessToken>> {
+        self.tokens.read().unwrap_or_else(PoisonError::into_inner).by_id.get(id).cloned()
+    }
+
     /// Whether there is a token that `is_wanted` says yes to.
     pub fn any(&self, is_wanted: impl Fn(&AccessToken) -> bool) -> bool {
         self.tokens.read().unwrap_or_else(PoisonError::into_inner).by_id.values().any(|token| is_wanted(token))

@@ -13,13 +13,14 @@ use model::{Batch, Failure, Operation, Rejected, ShardId, StreamConfig, StreamNa
 
 use super::answer::{self, Answer, header};
 use super::append_session::AppendSession;
+use super::append_wire::AppendWire;
 use super::limits::{self, BodyLimit, JSON_BYTES_MAX, PROTO_BYTES_MAX, WholeBody, read_body};
 use super::payload::Kind;
 use super::watch::Connection;
 use super::{Front, route};
 use crate::access::Access;
 use crate::access::guard::Guard;
-use crate::encryption;
+use crate::encryption::{self, Sealer};
 use crate::router::{not_deleting, stream_spec};
 use crate::store::unexpected;
 
@@ -109,21 +110,28 @@ async fn whole_body(
 }
 
 /// What is known of an append beside its records.
-struct Opening<'a> {
+pub(crate) struct Opening<'a> {
     headers: &'a HeaderMap,
     access: &'a Access,
     config: StreamConfig,
 }
 
 impl<'a> Opening<'a> {
-    fn of(headers: &'a HeaderMap, access: &'a Access) -> Result<Self, ApiError> {
+    /// By the headers or the metadata of its request.
+    ///
+    /// # Errors
+    /// 400 `bad_header`.
+    pub(crate) fn of(headers: &'a HeaderMap, access: &'a Access) -> Result<Self, ApiError> {
         encryption::check_header(headers)?;
         Ok(Self { headers, access, config: stream_config_header(headers)? })
     }
 }
 
 /// Appends one batch and waits until it is durable.
-async fn append_batch(
+///
+/// # Errors
+/// As the spec says.
+pub(crate) async fn append_batch(
     front: &Rc<Front>,
     connection: &Connection,
     (basin, stream): &(Arc<BasinInfo>, StreamName),
@@ -222,26 +230,40 @@ async fn open_session(
     access: &Access,
 ) -> Result<Answer, (Incoming, ApiError)> {
     let opened = async {
-        let (basin, stream) = stream?;
-        encryption::check_header(headers)?;
-        let config = stream_config_header(headers)?;
-        not_deleting(&basin)?;
+        let stream = stream?;
+        let opening = Opening::of(headers, access)?;
+        not_deleting(&stream.0)?;
         let place = front.sessions.enter(&front.watch, connection)?.guarded(Guard::new(&front.gate, access));
-        let place = place.seated(front.limits.seat(front.limits.subject(access.token_id(), &basin.name, &stream))?);
-        let create = creates(&basin, access).then(|| stream_spec(&basin, &config));
-        let (shard, target) = front.router.target(&basin, stream);
-        let reply = front.store.ask(shard, Op::OpenSession { target: target.clone(), create }).await?;
-        let Reply::Opened(incarnation, cipher) = reply else { unexpected("the opening of a session", &reply) };
-        let sealer = encryption::sealer(headers, cipher, &target, incarnation)?;
-        Ok((place, shard, Target { incarnation: Some(incarnation), ..target }, sealer))
+        let (basin, name) = &stream;
+        let place = place.seated(front.limits.seat(front.limits.subject(access.token_id(), &basin.name, name))?);
+        Ok((place, resolve(front, stream, &opening).await?))
     };
     match opened.await {
-        Ok((place, shard, target, sealer)) => {
-            let session = AppendSession::new(front, connection, place, (shard, target), (access, sealer), body);
+        Ok((place, (at, sealer))) => {
+            let body = (body, AppendWire::s2s());
+            let session = AppendSession::new(front, connection, place, at, (access, sealer), body);
             Ok(answer::streaming("s2s/proto", Kind::Append(Box::new(session))))
         }
         Err(error) => Err((body, error)),
     }
+}
+
+/// Finds or creates the stream of a session, and takes its key where it has a cipher.
+///
+/// # Errors
+/// As the spec says.
+pub(crate) async fn resolve(
+    front: &Front,
+    (basin, stream): (Arc<BasinInfo>, StreamName),
+    opening: &Opening<'_>,
+) -> Result<((ShardId, Target), Option<Sealer>), ApiError> {
+    not_deleting(&basin)?;
+    let create = creates(&basin, opening.access).then(|| stream_spec(&basin, &opening.config));
+    let (shard, target) = front.router.target(&basin, stream);
+    let reply = front.store.ask(shard, Op::OpenSession { target: target.clone(), create }).await?;
+    let Reply::Opened(incarnation, cipher) = reply else { unexpected("the opening of a session", &reply) };
+    let sealer = encryption::sealer(opening.headers, cipher, &target, incarnation)?;
+    Ok(((shard, Target { incarnation: Some(incarnation), ..target }), sealer))
 }
 
 /// What `s2-stream-config` sets for a stream that this request creates.

@@ -1,8 +1,8 @@
-//! The body of an append session (s2-wire.md 2.7): takes frames from the request, appends them in order, and gives acks
-//! in the same order, many at a time.
+//! The body of an append session (s2-wire.md 2.7, 5.4): takes inputs from the request, appends them in order, and gives
+//! acks in the same order, many at a time.
 //!
 //! It is driven by whoever sends the answer: when the client takes no acks, nothing is polled, and so nothing is read.
-//! Promises: acks come strictly in input order; the first failure comes as a terminal frame behind all earlier acks, and
+//! Promises: acks come strictly in input order; the first failure comes behind all earlier acks, and
 //! nothing after it is applied (the shard poisons the session); dropping it tells the shard.
 
 use std::collections::VecDeque;
@@ -11,9 +11,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use api::s2s::{self, Flags, Frame, FrameDecoder};
-use api::status::ErrorBody;
-use api::{ApiError, Code, proto};
+use api::ApiError;
 use bytes::{Bytes, BytesMut};
 use engine::event::{Append, Op, Reply, SessionId, Target};
 use http_body::Body;
@@ -21,6 +19,7 @@ use hyper::body::Incoming;
 use model::{Failure, ShardId, Unavailable};
 
 use super::append::ack;
+use super::append_wire::{self, AppendWire};
 use super::in_line::InLine;
 use super::limits::{self, Reserved};
 use super::session::Place;
@@ -50,6 +49,7 @@ pub(crate) struct AppendSession {
     target: Target,
     sealer: Option<Sealer>,
     input: Input,
+    wire: AppendWire,
     /// An input that a limit makes wait. Nothing more is read meanwhile, so the client is slowed down.
     held: Option<(Op, Inputs, InLine)>,
     /// An input that found the lane full.
@@ -58,6 +58,8 @@ pub(crate) struct AppendSession {
     in_flight_bytes: u64,
     /// The error that ends the session once all earlier inputs are acknowledged.
     ending: Option<ApiError>,
+    /// The error that has ended it.
+    ended: Option<ApiError>,
     over: bool,
 }
 
@@ -69,7 +71,7 @@ struct Inputs {
 
 /// The request's body.
 enum Input {
-    Open(Incoming, FrameDecoder),
+    Open(Incoming),
     /// Everything was read.
     Ended,
 }
@@ -83,7 +85,7 @@ impl AppendSession {
         place: Place,
         (shard, target): (ShardId, Target),
         (access, sealer): (&Access, Option<Sealer>),
-        body: Incoming,
+        (body, wire): (Incoming, AppendWire),
     ) -> Self {
         Self {
             front: Rc::clone(front),
@@ -95,14 +97,21 @@ impl AppendSession {
             shard,
             target,
             sealer,
-            input: Input::Open(body, FrameDecoder::new()),
+            input: Input::Open(body),
+            wire,
             held: None,
             refused: None,
             in_flight: VecDeque::new(),
             in_flight_bytes: 0,
             ending: None,
+            ended: None,
             over: false,
         }
+    }
+
+    /// The error that has ended the session.
+    pub(crate) fn take_ended(&mut self) -> Option<ApiError> {
+        self.ended.take()
     }
 
     /// The next bytes of the body.
@@ -115,7 +124,8 @@ impl AppendSession {
         let mut piece = self.take_acks(cx);
         if self.in_flight.is_empty() && self.refused.is_none() {
             if let Some(error) = self.ending.take() {
-                piece.extend_from_slice(&s2s::terminal(&error));
+                self.wire.put_end(&mut piece, &error);
+                self.ended = Some(error);
                 self.over = true;
             } else if matches!(self.input, Input::Ended) {
                 self.over = true;
@@ -130,10 +140,10 @@ impl AppendSession {
 
     /// Reads and submits until something is missing: bytes, room, or a reason to go on.
     fn take_input(&mut self, cx: &mut Context<'_>) {
-        if self.front.phase.get() >= Phase::Ending && matches!(self.input, Input::Open(..)) {
+        if self.front.phase.get() >= Phase::Ending && matches!(self.input, Input::Open(_)) {
             self.end_with(Failure::from(Unavailable::Draining).into());
         }
-        if matches!(self.input, Input::Open(..))
+        if matches!(self.input, Input::Open(_))
             && let Err(error) = self.place.check()
         {
             // What was appended before is still acknowledged.
@@ -146,20 +156,19 @@ impl AppendSession {
             self.admit(op, inputs, turn, cx);
         }
         while self.ending.is_none() && self.refused.is_none() && self.held.is_none() && self.has_room() {
-            let Input::Open(body, decoder) = &mut self.input else { return };
-            match decoder.next_frame() {
-                Ok(Some(Frame::Regular { payload, .. })) => self.append(payload, cx),
-                Ok(Some(Frame::Terminal { .. })) => self.end_with(s2s::unexpected_terminal()),
+            let Input::Open(body) = &mut self.input else { return };
+            match self.wire.next_input() {
+                Ok(Some(input)) => self.append(input, cx),
                 Err(error) => self.end_with(error),
                 Ok(None) => match Pin::new(body).poll_frame(cx) {
                     Poll::Pending => return,
                     Poll::Ready(Some(Ok(frame))) => {
                         if let Ok(data) = frame.into_data() {
-                            decoder.push(data);
+                            self.wire.push(data);
                         }
                     }
                     Poll::Ready(None) => {
-                        let finished = decoder.finish();
+                        let finished = self.wire.finish();
                         self.input = Input::Ended;
                         if let Err(error) = finished {
                             self.end_with(error);
@@ -180,12 +189,7 @@ impl AppendSession {
                 && self.front.budgets.bodies.has_room())
     }
 
-    fn append(&mut self, payload: Bytes, cx: &mut Context<'_>) {
-        let mut bytes = payload.len();
-        let (mut batch, conditions) = match proto::append_input(payload) {
-            Ok(input) => input,
-            Err(error) => return self.end_with(bad_frame(error)),
-        };
+    fn append(&mut self, (mut bytes, mut batch, conditions): append_wire::Input, cx: &mut Context<'_>) {
         if let Err(error) = self.access.permit_batch(&batch) {
             return self.end_with(error);
         }
@@ -248,9 +252,7 @@ impl AppendSession {
             self.front.metrics.appended(&appended, self.front.store.now_us());
             let basin = (self.target.basin_id, &self.target.basin);
             self.front.meters.appended(basin, &self.connection.counted, &appended, metered_bytes);
-            let ack = proto::append_ack(&ack(&appended));
-            acks.extend_from_slice(&s2s::frame_header(ack.len(), Flags { reconnect_advised, ..Flags::default() }));
-            acks.extend_from_slice(&ack);
+            self.wire.put_ack(&mut acks, &ack(&appended), reconnect_advised);
             if acks.len() >= ACKS_BYTES_MAX {
                 break;
             }
@@ -271,7 +273,7 @@ impl AppendSession {
     fn end_with(&mut self, error: ApiError) {
         self.held = None;
         self.ending.get_or_insert(error);
-        if let Input::Open(body, _) = std::mem::replace(&mut self.input, Input::Ended) {
+        if let Input::Open(body) = std::mem::replace(&mut self.input, Input::Ended) {
             tokio::task::spawn_local(limits::drain(body));
         }
     }
@@ -281,12 +283,4 @@ impl Drop for AppendSession {
     fn drop(&mut self) {
         self.front.store.end_session(self.shard, self.id);
     }
-}
-
-/// A payload that is no protobuf message is a bad frame in a session (s2-wire.md 2.3).
-fn bad_frame(error: ApiError) -> ApiError {
-    if let ErrorBody::Coded(Code::BadProto, message) = error.body {
-        return ApiError::new(Code::BadFrame, message);
-    }
-    error
 }

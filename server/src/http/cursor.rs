@@ -125,6 +125,11 @@ impl Cursor {
         self.heartbeat_due |= matches!(self.state, State::Following(_));
     }
 
+    /// The tail, if everything before it was read.
+    pub(crate) fn reached_tail(&self) -> Option<Position> {
+        self.at_tail().then_some(self.tail)
+    }
+
     /// The next step.
     pub(crate) fn poll_step(&mut self, cx: &mut Context<'_>) -> Poll<Step> {
         loop {

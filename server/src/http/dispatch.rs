@@ -21,7 +21,9 @@ use super::route::{Route, UNKNOWN_ROW};
 use super::watch::{Connection, OpenRequest};
 use super::{Front, Phase, append, lease, read};
 use crate::access::{Access, operation};
+use crate::grpc;
 use crate::meters::Meter;
+use crate::resource::Caller;
 use crate::router::Router;
 
 /// Answers one request.
@@ -35,6 +37,15 @@ pub(crate) async fn serve(
 ) -> Result<Answer, Infallible> {
     let open = OpenRequest::new(&front.watch, &connection);
     let (parts, body) = request.into_parts();
+    if grpc::is_call(&parts) {
+        let (row, status, answer) = grpc::serve(&front, &connection, &parts, body).await;
+        if front.phase.get() > Phase::Serving {
+            connection.told.set(status == StatusCode::SERVICE_UNAVAILABLE.as_u16());
+        }
+        front.metrics.request(row, status);
+        tracing::debug!(path = parts.uri.path(), status, "answered a call");
+        return Ok(answer.map(|payload| payload.of_request(open)));
+    }
     let (row, answered) = route(&front, &connection, &parts, body).await;
     let (row, mut answer) = match answered {
         Ok((special, answer)) => (special.unwrap_or(row), answer),
@@ -138,7 +149,7 @@ async fn served(
         }
         Route::Tail(_) => {
             let (basin, stream) = in_basin(front, parts, route, named)?;
-            read::check_tail(front, &basin, stream).await.map(|answer| (None, answer))
+            read::check_tail(Caller { front, access }, &basin, stream).await.map(|answer| (None, answer))
         }
         Route::Basins
         | Route::Basin(_)
@@ -163,8 +174,8 @@ struct Named {
     stream: Option<StreamName>,
 }
 
-/// The names of a request, once it is permitted on them. This is the one place where a request's operation, basin and stream
-/// are known; names in a body are seen by whoever reads it.
+/// The names of a request, once it is permitted on them. This is the one place where a REST request's operation, basin
+/// and stream are known; names in a body are seen by whoever reads it.
 fn named(access: &Access, parts: &Parts, route: &Route<'_>) -> Result<Named, ApiError> {
     let stream = |segment: &str| {
         access.stream_in(stream_name(segment)?).map_err(|e| ApiError::new(Code::BadPath, e.0)).map(Some)

@@ -183,7 +183,14 @@ pub(crate) struct WholeBody {
     /// The bytes, decompressed.
     pub(crate) bytes: Bytes,
     /// Their place in the budget, kept for as long as this value lives.
-    _reserved: Reserved,
+    reserved: Reserved,
+}
+
+impl WholeBody {
+    /// The bytes and their place apart.
+    pub(crate) fn into_parts(self) -> (Bytes, Reserved) {
+        (self.bytes, self.reserved)
+    }
 }
 
 /// How much of a body is read, and how it is refused beyond.
@@ -249,7 +256,7 @@ pub(crate) async fn read_body(
             )
         }
     };
-    Ok(WholeBody { bytes, _reserved: reserved })
+    Ok(WholeBody { bytes, reserved })
 }
 
 /// The body as it is on the wire. One frame, which is the common case, is not copied.

@@ -11,6 +11,7 @@ use super::append_session::AppendSession;
 use super::limits::Reserved;
 use super::read_session::ReadSession;
 use super::watch::OpenRequest;
+use crate::grpc::body::GrpcBody;
 
 /// The body of an answer. Dropped when the answer is finished or its client has gone.
 pub(crate) struct Payload {
@@ -31,6 +32,8 @@ pub(crate) enum Kind {
     Append(Box<AppendSession>),
     /// Records, as they come.
     Read(Box<ReadSession>),
+    /// Messages and trailers.
+    Grpc(Box<GrpcBody>),
 }
 
 impl Payload {
@@ -60,7 +63,12 @@ impl Payload {
     /// The same, kept as the end of `open`.
     #[must_use]
     pub(crate) fn of_request(mut self, mut open: OpenRequest) -> Self {
-        if matches!(self.kind, Kind::Full(_)) {
+        let is_whole = match &self.kind {
+            Kind::Full(_) => true,
+            Kind::Grpc(body) => body.is_whole(),
+            Kind::Empty | Kind::Append(_) | Kind::Read(_) => false,
+        };
+        if is_whole {
             open.answered();
         }
         self.open = Some(open);
@@ -82,6 +90,7 @@ impl Body for Payload {
             }
             Kind::Append(session) => session.poll_piece(cx),
             Kind::Read(session) => session.poll_piece(cx),
+            Kind::Grpc(body) => return body.poll_frame(cx).map(|frame| frame.map(Ok)),
         };
         piece.map(|piece| piece.map(|bytes| Ok(Frame::data(bytes))))
     }
@@ -94,7 +103,7 @@ impl Body for Payload {
         match &self.kind {
             Kind::Empty => SizeHint::with_exact(0),
             Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Kind::Append(_) | Kind::Read(_) => SizeHint::default(),
+            Kind::Append(_) | Kind::Read(_) | Kind::Grpc(_) => SizeHint::default(),
         }
     }
 }

@@ -13,7 +13,7 @@ use engine::event::{BasinInfo, Follow, Op, Read, ReadBatch, ReadLimits, ReadRepl
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 use model::stored::tail_field;
-use model::{Failure, Position, ShardId, StreamConfig, StreamName, Unavailable};
+use model::{Failure, Position, ShardId, StreamName, Unavailable};
 
 use super::answer::{self, Answer, header};
 use super::append::stream_config_header;
@@ -21,12 +21,14 @@ use super::cursor::{Cursor, READ_BATCHES, Wait};
 use super::limits::{Budget, Reserved};
 use super::payload::Kind;
 use super::read_session::{ReadSession, Wire};
+use super::session::Place;
 use super::watch::Connection;
 use super::{Front, Phase, route};
 use crate::access::Access;
 use crate::access::guard::Guard;
 use crate::encryption::{self, Sealer};
 use crate::meters::Meter;
+use crate::resource::Caller;
 use crate::router::{not_deleting, stream_spec};
 use crate::store::unexpected;
 
@@ -34,17 +36,13 @@ use crate::store::unexpected;
 ///
 /// # Errors
 /// As the spec says.
-pub(crate) async fn check_tail(front: &Front, basin: &BasinInfo, stream: StreamName) -> Result<Answer, ApiError> {
-    not_deleting(basin)?;
-    let create = basin.config.create_stream_on_read.then(|| stream_spec(basin, &StreamConfig::default()));
-    let (shard, target) = front.router.target(basin, stream);
-    let reply = front.store.ask(shard, Op::CheckTail { target, create }).await?;
-    let Reply::Tail(tail) = reply else { unexpected("a check-tail", &reply) };
+pub(crate) async fn check_tail(caller: Caller<'_>, basin: &BasinInfo, stream: StreamName) -> Result<Answer, ApiError> {
+    let tail = caller.check_tail(basin, stream).await?;
     Ok(answer::json(StatusCode::OK, json::tail_response(tail)))
 }
 
 /// What a read was opened with.
-struct Opened {
+pub(crate) struct Opened {
     shard: ShardId,
     target: Target,
     query: ReadQuery,
@@ -93,6 +91,18 @@ pub(crate) async fn read(
     let place = front.sessions.enter(&front.watch, connection)?.guarded(Guard::new(&front.gate, access));
     let place = place.seated(front.limits.seat(front.limits.subject(access.token_id(), &basin.name, &stream))?);
     let opened = open(front, headers, basin, stream, query, (READ_BATCHES, &front.budgets.sessions)).await?;
+    let session = session(front, connection, basin, (place, opened), wire);
+    Ok((route::READ_SESSION_ROW, answer::streaming(content_type, Kind::Read(Box::new(session)))))
+}
+
+/// The session of a read that was opened.
+pub(crate) fn session(
+    front: &Rc<Front>,
+    connection: &Connection,
+    basin: &BasinInfo,
+    (place, opened): (Place, Opened),
+    wire: Wire,
+) -> ReadSession {
     let wait = match opened.query.wait_secs {
         Some(secs) if secs > 0 => Wait::For(Duration::from_secs(secs.into())),
         // Without limits and without a wait a read follows for ever; with `wait=0` it ends at the tail.
@@ -103,12 +113,14 @@ pub(crate) async fn read(
     let place_at = (opened.shard, opened.target);
     let limits = (opened.limits, wait);
     let cursor = Cursor::new(&front.store, &front.budgets.sessions, place_at, limits, opened.first, connection.id());
-    let session = ReadSession::new(front, basin, place, cursor, opened.sealer, wire);
-    Ok((route::READ_SESSION_ROW, answer::streaming(content_type, Kind::Read(Box::new(session)))))
+    ReadSession::new(front, basin, place, cursor, opened.sealer, wire)
 }
 
 /// Resolves the start: after this the answer is 200.
-async fn open(
+///
+/// # Errors
+/// As the spec says.
+pub(crate) async fn open(
     front: &Front,
     headers: &HeaderMap,
     basin: &BasinInfo,
@@ -143,8 +155,23 @@ fn read_reply(reply: Reply) -> ReadReply {
     read
 }
 
-/// One batch, as soon as there is one or the wait is over.
-async fn unary(front: &Front, opened: Opened, wire: negotiate::Wire, format: api::Format) -> Result<Answer, ApiError> {
+/// What a single read found.
+pub(crate) struct Found {
+    /// Records, opened; none when there are none within the limits, or none in time.
+    pub(crate) batch: Option<ReadBatch>,
+    /// The tail, when the records were waited for.
+    pub(crate) tail: Option<Position>,
+    /// The tail, when the read got there and found nothing.
+    pub(crate) nothing_before: Option<Position>,
+    /// The memory of the records.
+    pub(crate) reserved: Reserved,
+}
+
+/// One batch, as soon as there is one or the wait is over; it is metered.
+///
+/// # Errors
+/// As the spec says.
+pub(crate) async fn first_batch(front: &Front, opened: Opened) -> Result<Found, ApiError> {
     let Opened { shard, target, query, limits, sealer, first: (mut reserved, first) } = opened;
     let wait = Duration::from_secs(query.wait_secs.unwrap_or(0).into());
     // Whoever waits needs no memory for that.
@@ -157,7 +184,7 @@ async fn unary(front: &Front, opened: Opened, wire: negotiate::Wire, format: api
             let at = reply.next_seq_num;
             let is_at_tail = at >= reply.tail.seq_num;
             if is_at_tail && !query.may_follow() {
-                break;
+                return Ok((None, None, Some(reply.tail)));
             }
             let target = target.clone();
             let op = if is_at_tail {
@@ -169,15 +196,15 @@ async fn unary(front: &Front, opened: Opened, wire: negotiate::Wire, format: api
             reply = read_reply(front.store.ask(shard, op).await?);
             tail = is_at_tail.then_some(reply.tail);
         }
-        Ok::<_, ApiError>((reply.batches.into_iter().next(), tail))
+        Ok::<_, ApiError>((reply.batches.into_iter().next(), tail, None))
     };
-    let (batch, tail) = if wait.is_zero() {
+    let (batch, tail, nothing_before) = if wait.is_zero() {
         waited.await?
     } else {
         // Nobody waits for what a server that stops will not get.
         match front.before(Phase::Draining, tokio::time::timeout(wait, waited)).await {
             Some(Ok(read)) => read?,
-            Some(Err(_)) => (None, None),
+            Some(Err(_)) => (None, None, None),
             None => return Err(Failure::from(Unavailable::Draining).into()),
         }
     };
@@ -189,6 +216,11 @@ async fn unary(front: &Front, opened: Opened, wire: negotiate::Wire, format: api
         (Some(batch), Some(sealer)) => Some(sealer.open(&batch)?),
         (batch, _) => batch,
     };
+    Ok(Found { batch, tail, nothing_before, reserved })
+}
+
+async fn unary(front: &Front, opened: Opened, wire: negotiate::Wire, format: api::Format) -> Result<Answer, ApiError> {
+    let Found { batch, tail, nothing_before: _, mut reserved } = first_batch(front, opened).await?;
     let mut answer = encode(batch, tail, wire, format)?;
     reserved
         .settle(http_body::Body::size_hint(answer.body()).exact().map_or(0, |len| usize::try_from(len).unwrap_or(0)));

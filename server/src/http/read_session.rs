@@ -1,4 +1,5 @@
-//! The body of a reading session: what its cursor yields, as s2s frames or server-sent events (s2-wire.md 2.6, 3).
+//! The body of a reading session: what its cursor yields, as s2s frames, server-sent events or gRPC messages
+//! (s2-wire.md 2.6, 3, 5.4).
 //!
 //! Bounded: it holds one chunk that is being sent and one that is fetched ahead, and is polled only as fast as its
 //! client takes what it gives.
@@ -7,13 +8,14 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use api::compression::Compressor;
+use api::grpc::read as grpc;
 use api::s2s::{self, Flags};
 use api::sse::{self, EventId};
 use api::{ApiError, Compression, Format};
 use bytes::Bytes;
 use engine::event::ReadBatch;
 use model::stored::tail_field;
-use model::{BasinId, BasinName, Position, Unavailable};
+use model::{BasinId, BasinName, Failure, Position, Unavailable};
 
 use super::cursor::{Cursor, Step};
 use super::pieces::Pieces;
@@ -38,6 +40,8 @@ pub(crate) struct ReadSession {
     wire: Wire,
     pieces: Pieces,
     over: bool,
+    /// The error that has ended it.
+    ended: Option<ApiError>,
     told_to_reconnect: bool,
 }
 
@@ -47,6 +51,18 @@ pub(crate) enum Wire {
     S2s(Compression, Compressor),
     /// Server-sent events, and how much was delivered.
     Sse(Format, EventId),
+    /// Messages of `ReadSession`.
+    Grpc(Responses),
+}
+
+/// What is kept for the messages of a `ReadSession`.
+pub(crate) struct Responses {
+    /// How they are compressed.
+    pub(crate) compressor: Compressor,
+    /// Whether the client wants to hear that nothing is new.
+    pub(crate) heartbeats: bool,
+    /// Whether any record was sent.
+    pub(crate) has_records: bool,
 }
 
 impl ReadSession {
@@ -70,6 +86,7 @@ impl ReadSession {
             wire,
             pieces: Pieces::default(),
             over: false,
+            ended: None,
             told_to_reconnect: false,
         }
     }
@@ -122,7 +139,7 @@ impl ReadSession {
             }
             Phase::Ending | Phase::Closing => {
                 if !self.over {
-                    self.fail(&model::Failure::from(Unavailable::Draining).into());
+                    self.fail(&Failure::from(Unavailable::Draining).into());
                 }
             }
         }
@@ -138,9 +155,15 @@ impl ReadSession {
             Step::Heartbeat(tail) => self.heartbeat(tail),
             Step::End => {
                 self.over = true;
-                match self.wire {
+                match &mut self.wire {
                     Wire::S2s(..) => {}
                     Wire::Sse(..) => self.pieces.copy(sse::DONE.as_bytes()),
+                    Wire::Grpc(responses) => {
+                        // Who got nothing is told where the stream goes on.
+                        if let (false, Some(tail)) = (responses.has_records, self.cursor.reached_tail()) {
+                            self.pieces.put(grpc::tail_response(tail).framed(&mut responses.compressor).into());
+                        }
+                    }
                 }
             }
             Step::Failed(failure) => self.fail(&failure.into()),
@@ -180,11 +203,18 @@ impl ReadSession {
                     }
                 }
             }
+            Wire::Grpc(responses) => match grpc::batch_response(&batch.runs) {
+                Ok(response) => {
+                    responses.has_records = true;
+                    self.pieces.put(response.framed(&mut responses.compressor).into());
+                }
+                Err(_) => self.fail(&grpc_damage()),
+            },
         }
     }
 
     fn heartbeat(&mut self, tail: Position) {
-        match self.wire {
+        match &mut self.wire {
             Wire::S2s(..) => {
                 let payload = tail_field(tail);
                 let flags = Flags { compression: Compression::None, reconnect_advised: self.told_to_reconnect };
@@ -194,6 +224,10 @@ impl ReadSession {
             Wire::Sse(..) => {
                 self.pieces.copy(sse::ping(now_ms(), tail).as_bytes());
             }
+            Wire::Grpc(responses) if responses.heartbeats => {
+                self.pieces.copy(&grpc::heartbeat_response().framed(&mut responses.compressor));
+            }
+            Wire::Grpc(_) => {}
         }
     }
 
@@ -202,6 +236,21 @@ impl ReadSession {
         match self.wire {
             Wire::S2s(..) => self.pieces.put(s2s::terminal(error)),
             Wire::Sse(..) => self.pieces.copy(sse::error(error).as_bytes()),
+            // It comes in trailers.
+            Wire::Grpc(_) => {}
         }
+        self.ended = Some(error.clone());
     }
+
+    /// The error that has ended the session.
+    pub(crate) fn take_ended(&mut self) -> Option<ApiError> {
+        self.ended.take()
+    }
+}
+
+/// A stored batch cannot be decoded.
+pub(crate) fn grpc_damage() -> ApiError {
+    let what = "a stored batch cannot be decoded";
+    tracing::error!("{what}");
+    Failure::Corrupt(what.into()).into()
 }

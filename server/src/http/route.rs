@@ -45,7 +45,7 @@ pub(crate) enum Route<'a> {
 }
 
 /// The routes as the metrics name them, the one for unknown paths among them. Records are told apart by method and kind.
-pub(crate) const ROUTE_NAMES: [&str; 19] = [
+pub(crate) const ROUTE_NAMES: [&str; 20] = [
     "health",
     "metrics",
     "basins",
@@ -65,12 +65,15 @@ pub(crate) const ROUTE_NAMES: [&str; 19] = [
     "unknown",
     "lease",
     "openapi",
+    "grpc_other",
 ];
 
 /// Row of the metrics for an append session.
 pub(crate) const APPEND_SESSION_ROW: usize = 14;
 /// Row of the metrics for a read or SSE session.
 pub(crate) const READ_SESSION_ROW: usize = 15;
+/// Row of the metrics for what gRPC has beside the API: health, reflection, unknown methods.
+pub(crate) const GRPC_OTHER_ROW: usize = 19;
 /// Row of the metrics for unknown paths.
 pub(crate) const UNKNOWN_ROW: usize = 16;
 
@@ -225,6 +228,8 @@ mod tests {
     fn every_row_has_a_name() {
         assert_eq!(ROUTE_NAMES[UNKNOWN_ROW], "unknown");
         assert_eq!(ROUTE_NAMES[APPEND_SESSION_ROW], "append_session");
+        assert_eq!(ROUTE_NAMES[GRPC_OTHER_ROW], "grpc_other");
+        assert_eq!(ROUTE_NAMES[Route::OpenApi.metrics_row(&Method::GET)], "openapi");
         assert_eq!(ROUTE_NAMES[Route::DefaultLocation.metrics_row(&Method::GET)], "default_location");
         assert_eq!(ROUTE_NAMES[Route::Records("a").metrics_row(&Method::GET)], "read");
     }
