@@ -128,6 +128,15 @@ impl Gate {
 }
 
 impl Access {
+    /// Whether nobody has to say who he is, and nobody did.
+    #[must_use]
+    pub(crate) const fn is_open(&self) -> bool {
+        match self {
+            Self::Open => true,
+            Self::Token(_) => false,
+        }
+    }
+
     /// Refuses what is not permitted.
     ///
     /// # Errors

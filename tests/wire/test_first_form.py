@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+import millrace_process
 import raw_http
 
 pytestmark = pytest.mark.ours
@@ -54,6 +55,25 @@ def test_the_latest_number_is_a_precondition(basin):
     assert basin.stream(name).tail()["seq_num"] == 2
 
 
+def test_the_first_call_of_all_makes_what_it_names(account):
+    fresh = raw_http.Basin(account.target, raw_http.unique("first-basin"))
+    for i, value in enumerate([{"records": []}, "hello"]):
+        assert post(fresh, "greetings", value).status in (400, 422), "what is wrong makes nothing"
+        assert fresh.send("GET", "/streams").code == "basin_not_found"
+    for seq_num in range(2):
+        answer = post(fresh, "greetings", {"records": [{"body": "aGVsbG8="}]})
+        assert (answer.status, answer.json()) == (200, {"seq_nums": [seq_num], "latest_seq_num": seq_num}), answer
+    assert fresh.send("GET", f"/basins/{fresh.name}").json()["create_stream_on_append"] is True
+
+
+def test_it_makes_no_basin_where_tokens_are_required(tmp_path):
+    root = "the-root-token-of-the-first-form"
+    with millrace_process.Millrace(tmp_path / "data", arguments=["--root-token", root]) as server:
+        headers = {**CURL, "authorization": f"Bearer {root}"}
+        fresh = raw_http.Basin(server.target, "never-made-basin")
+        assert post(fresh, "s", {"records": [{"body": ""}]}, headers).code == "basin_not_found"
+
+
 BAD = [
     ({"records": []}, 422, "invalid"),
     ({"records": [{"body": "not base64"}]}, 422, "invalid"),
@@ -71,7 +91,6 @@ def test_what_is_wrong_says_so(basin, value, status, code):
 
 def test_names_and_methods(account, basin):
     record = {"records": [{"body": ""}]}
-    assert post(raw_http.Basin(account.target, "no-such-basin"), "s", record).code == "basin_not_found"
     assert post(raw_http.Basin(account.target, "BAD-NAME"), "s", record).code == "bad_path"
     answer = raw_http.request(account.target, "GET", f"/v1/{basin.name}/s")
     assert answer.status == 405 and answer.headers["allow"] == "POST"

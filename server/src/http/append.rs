@@ -9,7 +9,7 @@ use engine::event::{Append, Appended, BasinInfo, Op, Reply, StreamSpec, Target};
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
 use hyper::body::Incoming;
-use model::{Batch, Failure, Operation, Rejected, ShardId, StreamConfig, StreamName, Unavailable};
+use model::{BasinName, Batch, Failure, Operation, Rejected, ShardId, StreamConfig, StreamName, Unavailable};
 
 use super::answer::{self, Answer, header};
 use super::append_session::AppendSession;
@@ -21,6 +21,8 @@ use super::{Front, route};
 use crate::access::Access;
 use crate::access::guard::Guard;
 use crate::encryption::{self, Sealer};
+use crate::meters::Meter;
+use crate::resource::basins::create_first_basin;
 use crate::router::{not_deleting, stream_spec};
 use crate::store::unexpected;
 
@@ -74,7 +76,7 @@ pub(crate) async fn append(
     Ok((6, answer::full(StatusCode::OK, output.content_type(), body)))
 }
 
-/// POST `/{basin}/{stream}`, whatever its content type is.
+/// POST `/{basin}/{stream}`, whatever its content type is. A basin that is missing, and may be, is made.
 ///
 /// # Errors
 /// As an append.
@@ -83,14 +85,21 @@ pub(crate) async fn first_form(
     connection: &Rc<Connection>,
     parts: &Parts,
     body: Incoming,
-    stream: Result<(Arc<BasinInfo>, StreamName), ApiError>,
+    (missing, locate): (Option<BasinName>, impl FnOnce() -> Result<(Arc<BasinInfo>, StreamName), ApiError>),
     access: &Access,
 ) -> Result<Answer, ApiError> {
     let headers = &parts.headers;
     let limit = BodyLimit { bytes_max: JSON_BYTES_MAX, code: Code::BadJson };
     let body = whole_body(front, connection, headers, body, limit).await?;
-    let (stream, opening) = (stream?, Opening::of(headers, access)?);
-    let input = json::first_form_input(&body.bytes)?;
+    let opening = Opening::of(headers, access)?;
+    let input = json::first_form_input(&body.bytes);
+    if let Some(basin) = missing {
+        input.as_ref().map_err(Clone::clone)?;
+        front.meters.account(Meter::operation(Operation::CreateBasin));
+        create_first_basin(&front.store, basin).await?;
+    }
+    let stream = locate()?;
+    let input = input?;
     let appended = append_batch(front, connection, &stream, &opening, input).await?;
     Ok(answer::json(StatusCode::OK, json::first_form_ack(&ack(&appended))))
 }

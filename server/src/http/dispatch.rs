@@ -144,8 +144,13 @@ async fn served(
             records(front, connection, parts, body, stream, access).await
         }
         Route::FirstForm(..) => {
-            let stream = in_basin(front, parts, route, named);
-            append::first_form(front, connection, parts, body, stream, access).await.map(|answer| (None, answer))
+            // Where nobody has to say who he is, the first call of all works by itself.
+            let named_basin = named.as_ref().ok().and_then(|named| named.basin.clone());
+            let missing = named_basin.filter(|name| access.is_open() && front.router.basins().get(name).is_none());
+            let locate = || in_basin(front, parts, route, named);
+            append::first_form(front, connection, parts, body, (missing, locate), access)
+                .await
+                .map(|answer| (None, answer))
         }
         Route::Tail(_) => {
             let (basin, stream) = in_basin(front, parts, route, named)?;

@@ -140,7 +140,7 @@ pub(super) fn check_tail() -> Operation {
 
 pub(super) fn first_form() -> Operation {
     let about = "The call of S2's first public page, for clients as old as that: names, values and bodies are base64, whatever \
-        the content type.";
+        the content type. Where no access tokens are required it makes a basin that is missing, which makes its streams.";
     Operation::new(RECORDS, "append_first_form", "Append records, the first form", about)
         .header(encryption_key())
         .header(stream_config())

@@ -8,7 +8,7 @@ use api::{ApiError, Code, json};
 use engine::event::{BasinInfo, Op, Provision, Reply};
 use model::config::BasinReconfiguration;
 use model::token::{On, Operation};
-use model::{BasinConfig, BasinName, Failure, NamePrefix};
+use model::{BasinConfig, BasinName, Failure, NamePrefix, Rejected};
 
 use super::{Caller, request_key};
 use crate::access::Access;
@@ -101,6 +101,18 @@ pub(crate) async fn ensure_basin(
     config: BasinConfig,
 ) -> Result<(BasinInfo, Provision), Failure> {
     Ok(provisioned(store.ask(METADATA_SHARD, Op::EnsureBasin { basin, config }).await?))
+}
+
+/// Makes a basin that makes its streams when they are appended to, unless there is one of the name by now.
+///
+/// # Errors
+/// What the shard says.
+pub(crate) async fn create_first_basin(store: &Store, basin: BasinName) -> Result<(), Failure> {
+    let config = BasinConfig { create_stream_on_append: true, ..BasinConfig::default() };
+    match store.ask(METADATA_SHARD, Op::CreateBasin { basin, config, request_key: None }).await {
+        Ok(_) | Err(Failure::Rejected(Rejected::BasinExists(_))) => Ok(()),
+        Err(failure) => Err(failure),
+    }
 }
 
 fn provisioned(reply: Reply) -> (BasinInfo, Provision) {
