@@ -655,3 +655,30 @@ def test_over_tls(tmp_path):
             session = here.ReadSession(stream="s")
             assert bodies(next(session).output.batch) == ["x"]
             session.cancel()
+
+
+@once
+def test_limits_hold_for_calls_and_sessions(tmp_path):
+    limits = "appends-per-second=1, burst-ms=1000, sessions=1"
+    with served(tmp_path, "--stream-limits", limits) as server, plain(server.target) as channel:
+        api = Reflected(channel)
+        api.CreateBasin(basin="limited-basin")
+        here = api.with_metadata(("s2-basin", "limited-basin"))
+        here.CreateStream(stream="s")
+        append(here, "s", "first")
+        with pytest.raises(grpc.RpcError) as refused:
+            for _ in range(100):
+                append(here, "s", "too many")
+        assert refused.value.code() == Code.RESOURCE_EXHAUSTED and detail(refused.value, api).code == "rate_limited"
+        assert int(dict(refused.value.trailing_metadata())["retry-after-ms"]) > 0
+        inputs = Inputs(api)
+        acks = here.AppendSession(inputs)
+        # A session waits for its turn, and has its place while it is open.
+        inputs.send("slowed down", stream="s")
+        assert next(acks).output.end_seq_num >= 2
+        more = api.types.AppendSessionRequest(input={"stream": "s", "records": records("x")})
+        for answers in (here.AppendSession(iter([more])), here.ReadSession(stream="s", seq_num=0)):
+            assert detail(ended(Code.RESOURCE_EXHAUSTED, answers), api).code == "rate_limited"
+        inputs.close()
+        assert list(acks) == []
+        assert bodies(next(here.ReadSession(stream="s", seq_num=0)).output.batch)[0] == "first"
