@@ -146,6 +146,9 @@ impl World {
                 self.check_promises(node, shard, &bytes)?;
                 self.note(node, shard, "write extent", [lsn.0, bytes.len() as u64, 0]);
                 self.trace.absorb(&bytes);
+                let now_us = self.now_us;
+                let mono_us = self.nodes[node].now(now_us).mono_us;
+                self.nodes[node].seats[usize::from(shard.0)].truth.will_write(lsn, mono_us);
                 let offset = usize::try_from(offset).expect("segments fit memory");
                 self.begin(node, shard, Work::Write { lsn, segment, offset, bytes });
                 Ok(())

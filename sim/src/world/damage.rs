@@ -273,7 +273,7 @@ pub(super) fn check_reads(
                 let is_same = record.position.seq_num == next
                     && batch.is_some_and(|batch| match record.command() {
                         Some(_) => true,
-                        None => payload::whose(record.body).map(|(attempt, _)| attempt) == batch.attempt,
+                        None => payload::whose(&record, stream.cipher).map(|(attempt, _)| attempt) == batch.attempt,
                     });
                 if !is_same {
                     let what = format!("stream `{}`: {next} is not what was appended", stream.name);

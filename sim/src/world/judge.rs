@@ -1,6 +1,7 @@
 //! Every answer is held against the truth at the moment it leaves the shard.
 
 use engine::event::{Append, Follow, Op, Provision, Read, ReadLimits, ReadReply, ReadStart, Reply, ReplyTo, Target};
+use model::config::Cipher;
 use model::stored::StoredRecords;
 use model::{
     BasinId, BasinName, Failure, GroupId, Position, Rejected, SecretHash, ShardId, StreamId, StreamName, TokenId,
@@ -9,6 +10,8 @@ use model::{
 
 use super::World;
 use super::clients::Place;
+use super::leases::is_of_a_lease;
+use crate::attempts::LeaseAsk;
 use crate::coverage::Point;
 use crate::payload;
 use crate::truth::{Ask, StreamTruth};
@@ -19,7 +22,10 @@ use crate::violation::{Rule, Violation, broken};
 pub(super) enum Asked {
     Append {
         sets_token: Option<String>,
+        fencing_token: Option<String>,
+        cipher: Option<Cipher>,
     },
+    Lease(LeaseAsk),
     OpenSession,
     CheckTail,
     Read {
@@ -71,6 +77,8 @@ struct Before {
     /// How many tokens and configurations it had had.
     tokens: u64,
     configs: u64,
+    /// Likewise of leases.
+    leases: u64,
 }
 
 /// A request that is not answered.
@@ -83,6 +91,9 @@ pub(super) struct Pending {
     pub(super) named: Option<Named>,
     creates: bool,
     pub(super) sent_us: u64,
+    /// The same on the node's clocks.
+    pub(super) sent_mono_us: u64,
+    pub(super) sent_wall_ms: u64,
     before: Option<Before>,
 }
 
@@ -111,7 +122,8 @@ impl Pending {
             | Op::RevokeToken(_) => (None, false),
         };
         let named = target.map(|t| Named { group: t.group, basin: t.basin_id, stream: t.stream.clone() });
-        Self { client, shard, place, asked, named, creates, sent_us: now_us, before: None }
+        let (sent_us, sent_mono_us, sent_wall_ms) = (now_us, 0, 0);
+        Self { client, shard, place, asked, named, creates, sent_us, sent_mono_us, sent_wall_ms, before: None }
     }
 
     /// Whether the stream that it names is still the one of when it was sent.
@@ -124,6 +136,11 @@ impl Pending {
         self.before.map(|before| before.id)
     }
 
+    /// How many leases the stream had had when it was sent.
+    pub(super) fn leases_of(&self, id: StreamId) -> u64 {
+        self.before.filter(|before| before.id == id).map_or(1, |before| before.leases)
+    }
+
     /// What of existence it may change.
     fn asks(&self) -> Option<Ask> {
         if self.asked == Asked::DeleteStream { Some(Ask::Delete) } else { self.creates.then_some(Ask::Create) }
@@ -133,6 +150,9 @@ impl Pending {
 impl World {
     /// Notes what is true now, before the request is on its way.
     pub(super) fn register(&mut self, token: u64, mut pending: Pending) {
+        let now_us = self.now_us;
+        let now = self.nodes[0].now(now_us);
+        (pending.sent_mono_us, pending.sent_wall_ms) = (now.mono_us, now.wall_ms);
         let truth = &mut self.nodes[0].seats[usize::from(pending.shard.0)].truth;
         if let Some(Named { group, basin, stream }) = &pending.named
             && let Some(group) = truth.group_mut(*group)
@@ -148,6 +168,7 @@ impl World {
                 is_deleted: truth.deleted_ms.is_some(),
                 tokens: truth.token.count(),
                 configs: truth.config.count(),
+                leases: truth.lease.count(),
             });
         }
         self.pending.insert(token, pending);
@@ -196,7 +217,10 @@ impl World {
             Violation { what, ..violation }
         })?;
         self.record_reply(token, &reply);
-        self.unregister(&pending);
+        // A batch that is given back may have made its stream, which is not durable yet.
+        if !matches!(reply, Reply::OtherCipher(..)) {
+            self.unregister(&pending);
+        }
         self.hear(&pending, token, &reply);
         Ok(())
     }
@@ -225,7 +249,11 @@ impl World {
         self.judge_life(node, pending, reply)?;
         match (&pending.asked, reply) {
             (Asked::Append { .. }, Reply::Appended(appended)) => self.judge_ack(node, token, pending, appended),
-            (Asked::OpenSession, Reply::Opened(..)) => Ok(()),
+            (Asked::Append { cipher, .. }, Reply::OtherCipher(id, wanted)) => {
+                self.judge_other_cipher(node, token, pending, *cipher, (*id, *wanted))
+            }
+            (Asked::Lease(_), _) => self.judge_lease(node, token, pending, reply),
+            (Asked::OpenSession, Reply::Opened(id, cipher)) => self.judge_cipher(node, pending, *id, *cipher),
             (Asked::CheckTail, Reply::Tail(tail)) => self.judge_tail(node, pending, None, *tail),
             (Asked::Read { start, limits, .. }, Reply::Read(read)) => {
                 self.judge_read(node, pending, *start, *limits, read)
@@ -296,7 +324,16 @@ impl World {
 
     /// A stream that was durably deleted before it was asked for shows nothing any more.
     fn judge_life(&self, node: usize, pending: &Pending, reply: &Reply) -> Result<(), Violation> {
-        let shows = matches!(reply, Reply::Appended(_) | Reply::Tail(_) | Reply::Read(_) | Reply::StreamConfig(_));
+        let shows = match reply {
+            Reply::Appended(_)
+            | Reply::Tail(_)
+            | Reply::Read(_)
+            | Reply::StreamConfig(_)
+            | Reply::Lease(_)
+            | Reply::LeaseHeld(_)
+            | Reply::LeaseLost => true,
+            _ => false,
+        };
         let Some(before) = pending.before.filter(|before| before.is_deleted && shows) else { return Ok(()) };
         let (group, named) = self.named(node, pending);
         match group.named(named.basin, &named.stream) {
@@ -307,7 +344,7 @@ impl World {
         }
     }
 
-    fn named<'a>(&'a self, node: usize, pending: &'a Pending) -> (&'a crate::truth::GroupTruth, &'a Named) {
+    pub(super) fn named<'a>(&'a self, node: usize, pending: &'a Pending) -> (&'a crate::truth::GroupTruth, &'a Named) {
         let named = pending.named.as_ref().expect("requests on streams name one");
         let truth = &self.nodes[node].seats[usize::from(pending.shard.0)].truth;
         (truth.group(named.group).expect("requests go to the shard of their group"), named)
@@ -339,8 +376,11 @@ impl World {
         if sent.match_seq_num.is_some() {
             self.coverage.point(Point::ConditionAck);
         }
-        if sent.fencing_token.is_some() {
-            self.coverage.point(Point::FencedAck);
+        if let Some(token) = &sent.fencing_token {
+            self.coverage.point(if is_of_a_lease(token) { Point::LeaseAppended } else { Point::FencedAck });
+        }
+        if matches!(pending.asked, Asked::Append { cipher: Some(_), .. }) {
+            self.coverage.point(Point::SealedAck);
         }
         let end = appended.start.seq_num + u64::from(sent.records_count);
         if appended.end.seq_num != end || appended.tail.seq_num < end {
@@ -348,6 +388,43 @@ impl World {
             return broken(Rule::Atomic, what);
         }
         self.judge_tail(node, pending, Some(appended.stream), appended.tail)
+    }
+
+    /// A stream has the cipher that it was made with. It may not be durable yet: then the log has no word on it.
+    fn judge_cipher(
+        &self,
+        node: usize,
+        pending: &Pending,
+        id: StreamId,
+        cipher: Option<Cipher>,
+    ) -> Result<(), Violation> {
+        let (group, named) = self.named(node, pending);
+        match group.stream_or_gone(id) {
+            Some(stream) if stream.cipher != cipher => {
+                let what = format!("stream `{}` has {:?} and is told to have {cipher:?}", named.stream, stream.cipher);
+                broken(Rule::Sealed, what)
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// A batch is given back only if the stream wants it sealed otherwise, and then it is not there.
+    fn judge_other_cipher(
+        &mut self,
+        node: usize,
+        token: u64,
+        pending: &Pending,
+        cipher: Option<Cipher>,
+        (id, wanted): (StreamId, Option<Cipher>),
+    ) -> Result<(), Violation> {
+        self.coverage.point(Point::OtherCipher);
+        if let Some((_, first)) = self.attempts.refuse(token).and_then(|sent| sent.found) {
+            return broken(Rule::SentOnce, format!("append {token} is given back and in the log at {first}"));
+        }
+        if cipher == wanted {
+            return broken(Rule::Sealed, format!("append {token} is sealed with {cipher:?}, as is wanted"));
+        }
+        self.judge_cipher(node, pending, id, wanted)
     }
 
     /// Whether a tail is one that the stream has durably, and not older than what was told before.
@@ -399,6 +476,10 @@ impl World {
         let Some(stream) = group.stream_or_gone(read.stream) else {
             return broken(Rule::Existence, format!("a read of stream {}, which is not there", read.stream.0));
         };
+        if stream.cipher != read.cipher {
+            let what = format!("stream `{}` of {:?} is read with {:?}", named.stream, stream.cipher, read.cipher);
+            return broken(Rule::Sealed, what);
+        }
         let mut next = None;
         let (mut count, mut metered) = (0, 0);
         for batch in &read.batches {
@@ -450,6 +531,9 @@ impl World {
         }
         if count > 0 {
             self.coverage.point(Point::MemoryRead);
+            if read.cipher.is_some() {
+                self.coverage.point(Point::SealedRead);
+            }
         }
         Ok(())
     }
@@ -498,6 +582,9 @@ impl World {
         {
             return broken(Rule::SentOnce, format!("append {token} is refused and in the log at {first}: {failure}"));
         }
+        if matches!(pending.asked, Asked::Lease(_)) {
+            self.refuse_lease(token)?;
+        }
         match failure {
             Failure::Rejected(rejected) => self.judge_rejection(node, pending, rejected),
             Failure::Unavailable(unavailable) => self.judge_unavailable(pending, unavailable),
@@ -542,7 +629,12 @@ impl World {
             Rejected::BasinNotFound(name) => basins.was_absent(name, since_us),
             Rejected::BasinExists(name) => basins.get(name).is_some() || basins.was_deleting(name, since_us),
             Rejected::TokenNotFound(id) => basins.tokens.was_absent(id, since_us),
-            Rejected::TokenExists(id) => basins.tokens.was_present(id, since_us),
+            Rejected::TokenExists(id) => {
+                self.coverage.point(Point::TokenTaken);
+                // Nobody knows how far back the wall clock went if it has jumped since.
+                let has_jumped = self.nodes[node].jumped_us.is_some_and(|at| at >= since_us);
+                basins.tokens.was_taken(id, since_us, if has_jumped { 0 } else { pending.sent_wall_ms })
+            }
             Rejected::TooManyTokens => false,
             Rejected::BasinDeleting(name) => match &pending.named {
                 None => basins.was_deleting(name, since_us),
@@ -580,7 +672,10 @@ impl World {
     }
 
     fn judge_token_mismatch(&mut self, node: usize, pending: &Pending, token: &str) -> Result<(), Violation> {
-        self.coverage.point(Point::TokenMismatch);
+        self.coverage.point(match &pending.asked {
+            Asked::Append { fencing_token: Some(token), .. } if is_of_a_lease(token) => Point::LeaseFencedOut,
+            _ => Point::TokenMismatch,
+        });
         let (group, named) = self.named(node, pending);
         let known = group.name(named.basin, &named.stream).cloned().unwrap_or_default();
         let ids = known.current.into_iter().chain(known.former.iter().copied());
@@ -638,7 +733,8 @@ fn check_record(
     let place = usize::try_from(seq_num - batch.first).expect("a batch is small");
     let is_same = match record.command() {
         Some(command) => batch.commands.iter().any(|(at, c)| *at as usize == place && *c == command),
-        None => payload::whose(record.body).is_some_and(|(a, at)| batch.attempt == Some(a) && at as usize == place),
+        None => payload::whose(record, stream.cipher)
+            .is_some_and(|(a, at)| batch.attempt == Some(a) && at as usize == place),
     };
     if is_same && batch.timestamps[place] == position.timestamp {
         return Ok(());
