@@ -174,12 +174,7 @@ impl World {
             Effect::Checkpoint(part) => {
                 let what = match &part {
                     CheckpointPart::Begin => {
-                        // What is on its way to the log must not be in it.
-                        if self.swarm.has_busy_basins && !self.clients_stopped {
-                            let (visitor, basins_count) = (self.swarm.clients_count, self.swarm.basins_count);
-                            let basin = self.rng.at(basins_count);
-                            self.act_on_basin(visitor, basin);
-                        }
+                        self.hurry_before_checkpoint();
                         "checkpoint begin"
                     }
                     CheckpointPart::Bytes(bytes) => {

@@ -280,6 +280,22 @@ impl World {
         }
     }
 
+    /// A checkpoint is begun: what is on its way to the log now must not be in it.
+    pub(super) fn hurry_before_checkpoint(&mut self) {
+        if self.clients_stopped {
+            return;
+        }
+        let (visitor, basins_count) = (self.swarm.clients_count, self.swarm.basins_count);
+        let basin = self.rng.at(basins_count);
+        if self.swarm.has_busy_basins {
+            self.act_on_basin(visitor, basin);
+            self.act_on_token(visitor);
+        }
+        if self.swarm.holders_count > 0 {
+            self.upset_leases(visitor, basin);
+        }
+    }
+
     /// All shards would be asked by a front; one is as good here.
     fn list(&mut self, client: usize, basin_id: BasinId) {
         let shards = self.swarm.placement.shards_count;
@@ -320,7 +336,7 @@ impl World {
         self.append_parts(client, place, target, parts, Extra::default());
     }
 
-    fn fence(&mut self, client: usize, place: Place, target: Target) {
+    pub(super) fn fence(&mut self, client: usize, place: Place, target: Target) {
         // A token of its own for each, so that it is told whose fence is in force; sometimes none.
         let token = if self.rng.one_in(5) { String::new() } else { format!("t{}", self.last_token + 1) };
         let guard = self.rng.one_in(2).then(|| self.known[self.known_at(place)].token.clone());

@@ -144,6 +144,19 @@ impl World {
         }
     }
 
+    /// Wants the leases that many want, or ends them, all at a time.
+    pub(super) fn upset_leases(&mut self, client: usize, basin: usize) {
+        for stream in 0..self.streams.len().min(CONTESTED_MAX) {
+            let place = Place { basin, stream };
+            let Some(target) = self.target(place) else { return };
+            if self.rng.one_in(3) {
+                self.fence(client, place, target);
+            } else {
+                self.acquire(client, place, target);
+            }
+        }
+    }
+
     fn acquire(&mut self, client: usize, place: Place, target: Target) {
         let holder = LeaseHolder::try_from(format!("worker-{client}").as_str()).expect("short");
         let (duration, token) = (self.duration(), format!("{LEASE_TOKEN}{}", self.last_token + 1));
