@@ -324,16 +324,16 @@ impl World {
 
     /// A stream that was durably deleted before it was asked for shows nothing any more.
     fn judge_life(&self, node: usize, pending: &Pending, reply: &Reply) -> Result<(), Violation> {
-        let shows = match reply {
+        let shows = matches!(
+            reply,
             Reply::Appended(_)
-            | Reply::Tail(_)
-            | Reply::Read(_)
-            | Reply::StreamConfig(_)
-            | Reply::Lease(_)
-            | Reply::LeaseHeld(_)
-            | Reply::LeaseLost => true,
-            _ => false,
-        };
+                | Reply::Tail(_)
+                | Reply::Read(_)
+                | Reply::StreamConfig(_)
+                | Reply::Lease(_)
+                | Reply::LeaseHeld(_)
+                | Reply::LeaseLost
+        );
         let Some(before) = pending.before.filter(|before| before.is_deleted && shows) else { return Ok(()) };
         let (group, named) = self.named(node, pending);
         match group.named(named.basin, &named.stream) {
