@@ -2,14 +2,15 @@
 //!
 //! ```text
 //! clients.rs  who asks what, when     carry.rs  a burst, its effects, the disk's answers    judge.rs   every answer
-//! crash.rs    dying and coming back   mishap.rs faults by the clock                         damage.rs  what must be refused
-//! witness.rs  what clients write down themselves
-//! leases.rs   who is the only one to append               tokens.rs  access tokens
+//! crash.rs    dying and coming back   mishap.rs faults by the clock                         refusals.rs every refusal
+//! leases.rs   who appends alone       tokens.rs access tokens                               ciphers.rs sealed or not
+//! witness.rs  what clients write down themselves                                            damage.rs  what must be refused
 //! finish.rs   faults end, all works again, everything is read from the disk alone
 //! ```
 #![allow(clippy::wildcard_enum_match_arm, reason = "rules look for a few kinds of answers, faults and work among many")]
 
 mod carry;
+mod ciphers;
 mod clients;
 mod crash;
 mod damage;
@@ -19,6 +20,7 @@ mod leases;
 mod mishap;
 mod overdue;
 mod promises;
+mod refusals;
 mod tokens;
 mod witness;
 

@@ -3,10 +3,7 @@
 use engine::event::{Append, Follow, Op, Provision, Read, ReadLimits, ReadReply, ReadStart, Reply, ReplyTo, Target};
 use model::config::Cipher;
 use model::stored::StoredRecords;
-use model::{
-    BasinId, BasinName, Failure, GroupId, Position, Rejected, SecretHash, ShardId, StreamId, StreamName, TokenId,
-    Unavailable,
-};
+use model::{BasinId, BasinName, Failure, GroupId, Position, SecretHash, ShardId, StreamId, StreamName, TokenId};
 
 use super::World;
 use super::clients::Place;
@@ -64,21 +61,21 @@ pub(super) struct Named {
 
 /// What was true of a stream when the request was sent.
 #[derive(Debug, Clone, Copy)]
-struct Before {
-    id: StreamId,
+pub(super) struct Before {
+    pub(super) id: StreamId,
     /// The furthest tail that anybody had been told.
-    told_tail: u64,
+    pub(super) told_tail: u64,
     /// The durable tail.
-    tail: u64,
+    pub(super) tail: u64,
     /// Records below were gone.
-    trim_point: u64,
+    pub(super) trim_point: u64,
     /// It was being deleted.
-    is_deleted: bool,
+    pub(super) is_deleted: bool,
     /// How many tokens and configurations it had had.
-    tokens: u64,
-    configs: u64,
+    pub(super) tokens: u64,
+    pub(super) configs: u64,
     /// Likewise of leases.
-    leases: u64,
+    pub(super) leases: u64,
 }
 
 /// A request that is not answered.
@@ -94,7 +91,7 @@ pub(super) struct Pending {
     /// The same on the node's clocks.
     pub(super) sent_mono_us: u64,
     pub(super) sent_wall_ms: u64,
-    before: Option<Before>,
+    pub(super) before: Option<Before>,
 }
 
 impl Pending {
@@ -390,45 +387,8 @@ impl World {
         self.judge_tail(node, pending, Some(appended.stream), appended.tail)
     }
 
-    /// A stream has the cipher that it was made with. It may not be durable yet: then the log has no word on it.
-    fn judge_cipher(
-        &self,
-        node: usize,
-        pending: &Pending,
-        id: StreamId,
-        cipher: Option<Cipher>,
-    ) -> Result<(), Violation> {
-        let (group, named) = self.named(node, pending);
-        match group.stream_or_gone(id) {
-            Some(stream) if stream.cipher != cipher => {
-                let what = format!("stream `{}` has {:?} and is told to have {cipher:?}", named.stream, stream.cipher);
-                broken(Rule::Sealed, what)
-            }
-            Some(_) | None => Ok(()),
-        }
-    }
-
-    /// A batch is given back only if the stream wants it sealed otherwise, and then it is not there.
-    fn judge_other_cipher(
-        &mut self,
-        node: usize,
-        token: u64,
-        pending: &Pending,
-        cipher: Option<Cipher>,
-        (id, wanted): (StreamId, Option<Cipher>),
-    ) -> Result<(), Violation> {
-        self.coverage.point(Point::OtherCipher);
-        if let Some((_, first)) = self.attempts.refuse(token).and_then(|sent| sent.found) {
-            return broken(Rule::SentOnce, format!("append {token} is given back and in the log at {first}"));
-        }
-        if cipher == wanted {
-            return broken(Rule::Sealed, format!("append {token} is sealed with {cipher:?}, as is wanted"));
-        }
-        self.judge_cipher(node, pending, id, wanted)
-    }
-
     /// Whether a tail is one that the stream has durably, and not older than what was told before.
-    fn judge_tail(
+    pub(super) fn judge_tail(
         &mut self,
         node: usize,
         pending: &Pending,
@@ -567,141 +527,6 @@ impl World {
             Some(info) => broken(Rule::Existence, format!("stream `{}` is listed and is not there", info.name)),
             None => Ok(()),
         }
-    }
-
-    fn judge_failure(
-        &mut self,
-        node: usize,
-        token: u64,
-        pending: &Pending,
-        failure: &Failure,
-    ) -> Result<(), Violation> {
-        if matches!(pending.asked, Asked::Append { .. })
-            && let Some(sent) = self.attempts.refuse(token)
-            && let Some((_, first)) = sent.found
-        {
-            return broken(Rule::SentOnce, format!("append {token} is refused and in the log at {first}: {failure}"));
-        }
-        if matches!(pending.asked, Asked::Lease(_)) {
-            self.refuse_lease(token)?;
-        }
-        match failure {
-            Failure::Rejected(rejected) => self.judge_rejection(node, pending, rejected),
-            Failure::Unavailable(unavailable) => self.judge_unavailable(pending, unavailable),
-            Failure::Corrupt(what) => {
-                self.coverage.point(Point::DamageRead);
-                let seat = &self.nodes[node].seats[usize::from(pending.shard.0)];
-                if seat.disturbed_us.is_some_and(|at| at >= pending.sent_us) || !seat.rots.is_empty() {
-                    Ok(())
-                } else {
-                    broken(Rule::ReadContents, format!("nothing was damaged: {what}"))
-                }
-            }
-        }
-    }
-
-    fn judge_unavailable(&mut self, pending: &Pending, unavailable: &Unavailable) -> Result<(), Violation> {
-        match unavailable {
-            Unavailable::LogFull => {
-                self.coverage.point(Point::LogFull);
-                self.pressure = self.pressure.max(8);
-                self.check_full(0, pending.shard)
-            }
-            Unavailable::Busy { .. } => {
-                self.coverage.point(Point::Busy);
-                Ok(())
-            }
-            Unavailable::SessionPoisoned if matches!(pending.asked, Asked::Append { .. }) => {
-                self.coverage.point(Point::Poisoned);
-                Ok(())
-            }
-            Unavailable::Draining if self.clients_stopped => Ok(()),
-            Unavailable::Draining | Unavailable::SessionPoisoned | Unavailable::Storage | Unavailable::Conflict => {
-                broken(Rule::Answered, format!("{:?} is answered with {unavailable:?}", pending.asked))
-            }
-        }
-    }
-
-    fn judge_rejection(&mut self, node: usize, pending: &Pending, rejected: &Rejected) -> Result<(), Violation> {
-        let since_us = pending.sent_us;
-        let basins = &self.nodes[node].seats[0].truth.basins;
-        let is_true = match rejected {
-            Rejected::BasinNotFound(name) => basins.was_absent(name, since_us),
-            Rejected::BasinExists(name) => basins.get(name).is_some() || basins.was_deleting(name, since_us),
-            Rejected::TokenNotFound(id) => basins.tokens.was_absent(id, since_us),
-            Rejected::TokenExists(id) => {
-                self.coverage.point(Point::TokenTaken);
-                // Nobody knows how far back the wall clock went if it has jumped since.
-                let has_jumped = self.nodes[node].jumped_us.is_some_and(|at| at >= since_us);
-                basins.tokens.was_taken(id, since_us, if has_jumped { 0 } else { pending.sent_wall_ms })
-            }
-            Rejected::TooManyTokens => false,
-            Rejected::BasinDeleting(name) => match &pending.named {
-                None => basins.was_deleting(name, since_us),
-                Some(named) => basins.is_going(named.basin),
-            },
-            Rejected::StreamNotFound(..) => {
-                let (group, named) = self.named(node, pending);
-                // A session or follower asks for one incarnation, which may be gone while the name is there again.
-                let is_another = pending.before.is_none_or(|b| group.stream(b.id).is_none())
-                    || matches!(pending.asked, Asked::Append { .. } | Asked::Follow { .. });
-                group.was_absent(named.basin, &named.stream, since_us) || is_another
-            }
-            Rejected::StreamExists(..) => {
-                let (group, named) = self.named(node, pending);
-                group.named(named.basin, &named.stream).is_some()
-                    || group.was_deleting(named.basin, &named.stream, since_us)
-            }
-            Rejected::StreamDeleting(..) => {
-                let (group, named) = self.named(node, pending);
-                if matches!(pending.asked, Asked::Follow { .. }) {
-                    self.coverage.point(Point::FollowClosed);
-                    return Ok(());
-                }
-                group.was_deleting(named.basin, &named.stream, since_us)
-            }
-            Rejected::FencingTokenMismatch(token) => return self.judge_token_mismatch(node, pending, token.as_str()),
-            Rejected::SeqNumMismatch(next) => return self.judge_seq_mismatch(node, pending, *next),
-            Rejected::Unwritten(tail) => {
-                let tail = *tail;
-                return self.judge_tail(node, pending, None, tail);
-            }
-            Rejected::Invalid(_) => matches!(pending.asked, Asked::Append { .. }),
-        };
-        if is_true { Ok(()) } else { broken(Rule::Existence, format!("{:?}: {rejected}", pending.asked)) }
-    }
-
-    fn judge_token_mismatch(&mut self, node: usize, pending: &Pending, token: &str) -> Result<(), Violation> {
-        self.coverage.point(match &pending.asked {
-            Asked::Append { fencing_token: Some(token), .. } if is_of_a_lease(token) => Point::LeaseFencedOut,
-            _ => Point::TokenMismatch,
-        });
-        let (group, named) = self.named(node, pending);
-        let known = group.name(named.basin, &named.stream).cloned().unwrap_or_default();
-        let ids = known.current.into_iter().chain(known.former.iter().copied());
-        let was = |stream: &StreamTruth, id: StreamId| {
-            let tokens = pending.before.filter(|b| b.id == id).map_or(1, |b| b.tokens);
-            stream.token.was(&token.to_owned(), tokens)
-        };
-        if ids.filter_map(|id| group.stream_or_gone(id).map(|s| (s, id))).any(|(s, id)| was(s, id)) {
-            return Ok(());
-        }
-        broken(Rule::ConditionsDurable, format!("stream `{}`: token `{token}` is not in force durably", named.stream))
-    }
-
-    fn judge_seq_mismatch(&mut self, node: usize, pending: &Pending, next: u64) -> Result<(), Violation> {
-        self.coverage.point(Point::SeqMismatch);
-        let (group, named) = self.named(node, pending);
-        let known = group.name(named.basin, &named.stream).cloned().unwrap_or_default();
-        let ids = known.current.into_iter().chain(known.former.iter().copied());
-        let fits = |stream: &StreamTruth, id: StreamId| {
-            let floor = pending.before.filter(|b| b.id == id).map_or(0, |b| b.tail);
-            next >= floor && next <= stream.tail.seq_num
-        };
-        if ids.filter_map(|id| group.stream_or_gone(id).map(|s| (s, id))).any(|(s, id)| fits(s, id)) {
-            return Ok(());
-        }
-        broken(Rule::ConditionsDurable, format!("stream `{}`: its next number is not durably {next}", named.stream))
     }
 }
 
