@@ -142,7 +142,7 @@ impl Truth {
 
     /// The shard begins another life.
     pub(crate) fn begin_life(&mut self, started_us: u64) {
-        self.life = Life { number: self.life.number + 1, started_us };
+        self.life = self.life.next(started_us);
         self.written_us.clear();
         self.groups.values_mut().for_each(GroupTruth::begin_life);
     }

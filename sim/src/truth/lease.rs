@@ -15,6 +15,14 @@ pub(crate) struct Life {
     pub started_us: u64,
 }
 
+impl Life {
+    /// The one that begins behind it.
+    #[must_use]
+    pub(crate) const fn next(self, started_us: u64) -> Self {
+        Self { number: self.number + 1, started_us }
+    }
+}
+
 /// When something that is in the log was decided at the latest, on the shard's monotonic clock, and in which life.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Decided {

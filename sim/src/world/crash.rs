@@ -1,6 +1,8 @@
 //! Dying, and coming back: what the disk keeps, what recovery makes of it, and whether both agree with the truth.
 
-use engine::event::{Effect, Effects, LeaseInfo, LeaseRequest, Op, Reply, ReplyTo, Request, StorageOf, Target};
+use engine::event::{
+    Effect, Effects, LeaseInfo, LeaseRequest, Op, Reply, ReplyTo, Request, StorageOf, StreamInfo, Target,
+};
 use engine::log::Lsn;
 use engine::shard::{LogImage, Recovered, Shard};
 use model::{GroupId, NamePrefix, ShardId, StreamId};
@@ -166,6 +168,13 @@ impl World {
             if stored < least {
                 return broken(Rule::ComesBack, format!("{stored} bytes of a basin are counted of {least}"));
             }
+            let is_so = |info: &&StreamInfo| {
+                let found = seat.truth.groups().find_map(|group| group.named(basin_id, &info.name));
+                found.is_some_and(|(_, stream)| stream.cipher == info.cipher)
+            };
+            if let Some(info) = listed.iter().find(|info| !is_so(info)) {
+                return broken(Rule::ComesBack, format!("stream `{}` comes back with {:?}", info.name, info.cipher));
+            }
             let there = seat.truth.streams().filter(|(_, _, s)| s.basin == basin_id).count();
             if listed.len() != there {
                 return broken(Rule::ComesBack, format!("{} streams are listed of {there}", listed.len()));
@@ -209,7 +218,7 @@ fn audit_stream(
 }
 
 /// Whoever held its lease holds it again, for all of its time. Returns whether anybody does.
-fn audit_lease(
+pub(super) fn audit_lease(
     group: GroupId,
     id: StreamId,
     stream: &StreamTruth,
