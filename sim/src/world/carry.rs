@@ -297,7 +297,7 @@ impl World {
         // An extent that a whole checkpoint overtakes.
         let is_overtaken = matches!(work, Work::Write { .. })
             && self.nodes[node].seats[usize::from(shard.0)].checkpoint != CheckpointPhase::None
-            && self.rng.one_in(10);
+            && self.rng.one_in(if self.swarm.has_busy_basins { 3 } else { 10 });
         let stall_us = if is_overtaken { 50_000 } else { stall_us };
         let base_us = match &work {
             Work::Write { .. } => self.rng.between(60, 260),
