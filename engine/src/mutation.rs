@@ -123,6 +123,33 @@ mutations! {
     DropBeforeDurable, "drop-before-durable", "metadata.rs", "The streams of a basin go before its deletion is durable (found by reading)";
     OldOperationsReplayed, "old-operations-replayed", "shard/recover.rs", "An operation is applied to a row that has it already";
     GoneStreamRefused, "gone-stream-refused", "shard/recover.rs", "An operation on a stream that was gone before its row was written stops recovery";
+    LeaseToldEarly, "lease-told-early", "shard/lease.rs", "A lease is given or renewed before that is durable";
+    LeaseHeldEarly, "lease-held-early", "shard/lease.rs", "A lease is refused for another that is not durable";
+    LeaseWithoutItsFence, "lease-without-its-fence", "shard/lease.rs", "A lease is given without a fence: an old holder's token stays in force";
+    LeaseGivenTwice, "lease-given-twice", "shard/lease.rs", "A lease is given while somebody holds it";
+    LeaseNeverRunsOut, "lease-never-runs-out", "stream/lease.rs", "Whether a lease has run out is not looked at";
+    LeaseTimeStands, "lease-time-stands", "stream/lease.rs", "A renewal leaves the time at which a lease runs out";
+    LeaseNotAnew, "lease-not-anew", "stream/lease.rs", "After a restart a lease has run out";
+    LeaseWithoutGrace, "lease-without-grace", "stream/lease.rs", "A lease that runs anew gets nothing on top";
+    LeaseRenewedByAnybody, "lease-renewed-by-anybody", "shard/lease.rs", "A lease is renewed and given back with any token";
+    LeaseRenewalUnwritten, "lease-renewal-unwritten", "shard/lease.rs", "A renewal with another duration is written with the one before";
+    LeaseOutlivesFence, "lease-outlives-fence", "stream/state.rs", "A foreign fence does not end a lease";
+    LeaseOutlivesFenceOnDisk, "lease-outlives-fence-on-disk", "stream/state.rs", "A foreign fence ends a lease until the next restart";
+    LeaseEndedBySameFence, "lease-ended-by-same-fence", "stream/state.rs", "Setting the same token again ends a lease";
+    LeaseNotInCheckpoint, "lease-not-in-checkpoint", "shard/checkpoint.rs", "A checkpoint loses leases";
+    LeaseInCheckpointAhead, "lease-in-checkpoint-ahead", "stream/lease.rs", "A checkpoint has a lease that is not durable";
+    LeaseGenerationReused, "lease-generation-reused", "shard/lease.rs", "A lease is given under the number of the one before";
+    LeaseLostAtReplay, "lease-lost-at-replay", "shard/state.rs", "A lease that lies behind the checkpoint is not replayed";
+    TokenToldEarly, "token-told-early", "shard/tokens.rs", "An access token is issued or revoked, for its client, before that is durable";
+    TokenShownEarly, "token-shown-early", "shard/tokens.rs", "Fronts see an access token before it is durable";
+    TokenTakenEarly, "token-taken-early", "shard/tokens.rs", "An id of an access token is told to be taken before that is durable";
+    TokenReplaced, "token-replaced", "shard/tokens.rs", "Issuing a token under an id that is taken replaces it";
+    TokenOutlivesExpiry, "token-outlives-expiry", "shard/tokens.rs", "An access token that has expired keeps its id";
+    TokenNotInCheckpoint, "token-not-in-checkpoint", "shard/checkpoint.rs", "A checkpoint loses access tokens";
+    TokenInCheckpointAhead, "token-in-checkpoint-ahead", "metadata/tokens.rs", "A checkpoint has an access token that is not durable";
+    RevocationNotInCheckpoint, "revocation-not-in-checkpoint", "metadata/tokens.rs", "A checkpoint has an access token that was revoked";
+    CipherIgnored, "cipher-ignored", "shard/append.rs", "A batch is taken however it is sealed";
+    CipherNotInCheckpoint, "cipher-not-in-checkpoint", "shard/checkpoint.rs", "A checkpoint loses the ciphers of streams";
     ReplayedFenceStale, "replayed-fence-stale", "stream/catalog.rs", "A fence that recovery replays does not reach the appends that follow";
 }
 

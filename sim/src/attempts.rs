@@ -1,5 +1,7 @@
 //! Appends that were sent and are not settled: what may still come to be in a log.
 
+mod leases;
+
 use std::collections::BTreeMap;
 
 use engine::event::SessionId;
@@ -7,6 +9,7 @@ use model::{BasinId, Command, StreamId, StreamName};
 
 use crate::payload::Attempt;
 use crate::violation::{Rule, Violation, broken};
+pub(crate) use leases::{LeaseAsk, LeaseSent, Leases};
 
 /// One append on its way.
 #[derive(Debug, Clone)]
@@ -33,6 +36,8 @@ pub(crate) struct Sent {
 #[derive(Debug, Default)]
 pub(crate) struct Attempts {
     sent: BTreeMap<Attempt, Sent>,
+    /// What is asked of leases; the fences of those that fence are in `sent` as well.
+    pub(crate) leases: Leases,
     sessions: BTreeMap<SessionId, Progress>,
 }
 
@@ -60,13 +65,22 @@ impl Attempts {
         self.sent.get(&attempt)
     }
 
-    /// The append whose batch is only this command, on this stream.
+    /// The append whose batch is only this command, on this stream. Releases of leases all set the empty token: the one
+    /// that could do so while `token` is in force comes first.
     #[must_use]
-    pub(crate) fn of_command(&self, basin: BasinId, stream: &StreamName, command: &Command) -> Option<Attempt> {
+    pub(crate) fn of_command(
+        &self,
+        basin: BasinId,
+        stream: &StreamName,
+        token: &str,
+        command: &Command,
+    ) -> Option<Attempt> {
         let is_it = |s: &Sent| {
             s.found.is_none() && s.basin == basin && s.stream == *stream && s.lone_command.as_ref() == Some(command)
         };
-        self.sent.iter().find(|(_, s)| is_it(s)).map(|(attempt, _)| *attempt)
+        let is_barred = |s: &Sent| s.fencing_token.as_ref().is_some_and(|given| given != token);
+        let all = self.sent.iter().filter(|(_, s)| is_it(s));
+        all.min_by_key(|(attempt, s)| (is_barred(s), **attempt)).map(|(attempt, _)| *attempt)
     }
 
     /// The batch was found in a log.
@@ -113,6 +127,7 @@ impl Attempts {
     pub(crate) fn forget(&mut self, lost: impl IntoIterator<Item = Attempt>) -> (u64, u64) {
         let (mut found, mut vanished) = (0, 0);
         for attempt in lost {
+            self.leases.settle(attempt);
             match self.sent.remove(&attempt) {
                 Some(Sent { found: Some(_), .. }) => found += 1,
                 Some(_) => vanished += 1,

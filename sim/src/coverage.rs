@@ -103,6 +103,24 @@ named! {
         DamageHarmless, "damage where nothing is needed is survived";
         DamageTailUnseen, "the very last extent is lost and nothing on the disk can tell";
         Drained, "a node drains and stops";
+        LeaseGiven, "a lease is given";
+        LeaseHeld, "a lease is refused: somebody holds it";
+        LeaseLost, "a renewal or a release is refused: the lease is lost";
+        LeaseRenewed, "a lease is renewed";
+        LeaseChanged, "a lease is renewed with another duration";
+        LeaseReleased, "a lease is given back";
+        LeaseOvertaken, "a lease that ran out is taken by another";
+        LeaseFenced, "a foreign fence ends a lease";
+        LeaseFencedOut, "an append of an old holder is refused";
+        LeaseAppended, "an append of a holder is acknowledged";
+        LeaseAnew, "a lease runs anew after a restart and is renewed";
+        LeaseAnewOvertaken, "a lease runs anew after a restart, runs out and is taken";
+        LeaseBack, "a lease is there after a crash";
+        TokenExpired, "an access token that has expired gives its id to another";
+        TokenTaken, "an access token is refused: its id is taken";
+        OtherCipher, "a batch that is sealed otherwise is given back";
+        SealedAck, "a sealed batch is acknowledged";
+        SealedRead, "sealed records are read";
     }
 }
 

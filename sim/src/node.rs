@@ -250,6 +250,8 @@ pub(crate) struct Node {
     pub tokens: BTreeMap<TokenId, Arc<AccessToken>>,
     /// The latest wall clock it has shown.
     pub wall_ms_max: u64,
+    /// When its wall clock last jumped, in simulated time.
+    pub jumped_us: Option<u64>,
     /// The process is killed after so many effects more.
     pub dies_after: Option<u32>,
 }
@@ -268,6 +270,7 @@ impl Node {
             basins: BTreeMap::new(),
             tokens: BTreeMap::new(),
             wall_ms_max: 0,
+            jumped_us: None,
             dies_after: None,
         }
     }

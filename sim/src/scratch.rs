@@ -1,4 +1,5 @@
-//! A shard that is asked and never writes: what recovery made of a disk, seen through the shard's own door.
+//! A shard that is asked and never writes: what recovery made of a disk, seen through the shard's own door. It is started as
+//! any other; what it would write to its disk is lost.
 
 use engine::event::{
     Effect, Effects, Event, Now, Op, Read, ReadLimits, ReadReply, ReadStart, Reply, ReplyTo, Request, Target,
@@ -23,8 +24,15 @@ impl Scratch {
     /// # Errors
     /// When the shard refuses.
     pub(crate) fn recover(config: ShardConfig, disk: &Disk, now: Now) -> Result<Self, RecoveryError> {
-        let (shard, recovered) = Shard::recover(config, disk)?;
+        let (mut shard, recovered) = Shard::recover(config, disk)?;
+        shard.start(now, &mut Effects::default());
         Ok(Self { shard, recovered, now, last_token: 0 })
+    }
+
+    /// When it was started, on its monotonic clock.
+    #[must_use]
+    pub(crate) const fn started_us(&self) -> u64 {
+        self.now.mono_us
     }
 
     /// Streams that exist.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use engine::shard::ShardConfig;
 use model::ShardId;
-use model::config::{ResolvedStreamConfig, RetentionPolicy, StreamConfig, TimestampingMode};
+use model::config::{Cipher, ResolvedStreamConfig, RetentionPolicy, StreamConfig, TimestampingMode};
 use model::placement::Placement;
 
 use crate::coverage::Fault;
@@ -57,6 +57,10 @@ pub(crate) struct Swarm {
     pub has_many_streams: bool,
     /// Whether basins change all the time.
     pub has_busy_basins: bool,
+    /// Clients that want leases, beside the others.
+    pub holders_count: usize,
+    /// What streams are given to seal their records with.
+    pub ciphers: Vec<Option<Cipher>>,
     /// Of the streams whose history is kept.
     pub witness_config: Arc<ResolvedStreamConfig>,
     /// Configurations that streams are given.
@@ -105,6 +109,8 @@ impl Swarm {
             has_bursts: rng.one_in(3),
             has_many_streams,
             has_busy_basins: rng.one_in(6),
+            holders_count: rng.pick(&[0, 2, 3, 5]),
+            ciphers: rng.pick(&[&CIPHERS[..1], &CIPHERS[..1], &CIPHERS[..], &CIPHERS[1..]]).to_vec(),
             witness_config: config(None, 0, TimestampingMode::ClientPrefer, false),
             configs: configs(rng),
             faults: faults(rng, wanted),
@@ -171,4 +177,6 @@ fn faults(rng: &mut Rng, wanted: &[Fault]) -> BTreeMap<Fault, u64> {
     faults
 }
 
+/// None, and all there are.
+const CIPHERS: [Option<Cipher>; 3] = [None, Some(Cipher::Aegis256), Some(Cipher::Aes256Gcm)];
 const DIRECTORY_ID: u128 = 0x6d69_6c6c_7261_6365;

@@ -6,6 +6,7 @@
 mod basins;
 mod chain;
 mod group;
+mod lease;
 mod stream;
 mod tokens;
 
@@ -23,6 +24,7 @@ use crate::truth::chain::{Chain, Link};
 use crate::violation::{Rule, Violation, broken};
 pub(crate) use chain::ExtentTruth;
 pub(crate) use group::{Ask, GroupTruth};
+pub(crate) use lease::{Decided, Holding, Life};
 pub(crate) use stream::StreamTruth;
 pub(crate) use stream::seconds;
 
@@ -35,6 +37,8 @@ pub(crate) struct Context {
     pub(crate) wall_ms_max: u64,
     /// Where the extent is.
     pub(crate) lsn: Lsn,
+    /// When all in it was decided at the latest.
+    pub(crate) decided: Decided,
 }
 
 /// What a look at the disk found.
@@ -51,6 +55,9 @@ pub(crate) struct Found {
 pub(crate) struct Truth {
     chain: Chain,
     groups: BTreeMap<GroupId, GroupTruth>,
+    life: Life,
+    /// Extents of this life that were written and are not found, with when that was on the shard's monotonic clock.
+    written_us: BTreeMap<Lsn, u64>,
     /// Empty except on shard 0.
     pub basins: BasinsTruth,
 }
@@ -64,6 +71,8 @@ impl Truth {
         Self {
             chain: Chain::new(Geometry { segment_bytes }),
             groups: ids.map(|id| (id, GroupTruth::new(id))).collect(),
+            life: Life::default(),
+            written_us: BTreeMap::new(),
             basins: BasinsTruth::default(),
         }
     }
@@ -78,7 +87,11 @@ impl Truth {
     ) -> Result<Found, Violation> {
         let mut found = Found::default();
         while let Some(link) = self.chain.next(disk) {
-            let context = Context { now_us, wall_ms_max, lsn: link.header.lsn };
+            let Some(by_us) = self.written_us.remove(&link.header.lsn) else {
+                return broken(Rule::Chain, format!("an extent at {} that was not written", link.header.lsn.0));
+            };
+            let decided = Decided { by_us, life: self.life };
+            let context = Context { now_us, wall_ms_max, lsn: link.header.lsn, decided };
             found.batches_count += self.extent(&link, context, attempts)?;
             found.extents_count += 1;
             let extent = ExtentTruth {
@@ -116,8 +129,21 @@ impl Truth {
         }
     }
 
+    /// An extent is on its way to the disk.
+    pub(crate) fn will_write(&mut self, lsn: Lsn, mono_us: u64) {
+        self.written_us.insert(lsn, mono_us);
+    }
+
+    /// The life that the shard is in.
+    #[must_use]
+    pub(crate) const fn life(&self) -> Life {
+        self.life
+    }
+
     /// The shard begins another life.
-    pub(crate) fn begin_life(&mut self) {
+    pub(crate) fn begin_life(&mut self, started_us: u64) {
+        self.life = self.life.next(started_us);
+        self.written_us.clear();
         self.groups.values_mut().for_each(GroupTruth::begin_life);
     }
 

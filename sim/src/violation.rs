@@ -17,6 +17,13 @@ impl fmt::Display for Violation {
     }
 }
 
+impl Violation {
+    /// The same, of this stream.
+    pub(crate) fn of(self, stream: &model::StreamName) -> Self {
+        Self { what: format!("stream `{stream}`: {}", self.what), ..self }
+    }
+}
+
 /// A violation, as the `Err` of a check.
 pub(crate) fn broken<T>(rule: Rule, what: impl Into<String>) -> Result<T, Violation> {
     Err(Violation { rule, what: what.into() })
@@ -59,6 +66,8 @@ rules! {
     Existence, "answers about existence are true";
     Configuration, "a configuration is one that was asked for";
     Fenced, "a token in force survives";
+    Leases, "one at a time holds a lease, durably and for as long as was said";
+    Sealed, "records are sealed as their stream wants them, and in no other way";
     Consensus, "terms and promises never fall, entries are dense and described";
     Chain, "extents are chained, in growing epochs, and never overwritten while they count";
     Recycle, "no segment is recycled while it is needed";

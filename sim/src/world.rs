@@ -2,21 +2,25 @@
 //!
 //! ```text
 //! clients.rs  who asks what, when     carry.rs  a burst, its effects, the disk's answers    judge.rs   every answer
-//! crash.rs    dying and coming back   mishap.rs faults by the clock                         damage.rs  what must be refused
-//! witness.rs  what clients write down themselves
+//! crash.rs    dying and coming back   mishap.rs faults by the clock                         refusals.rs every refusal
+//! leases.rs   who appends alone       tokens.rs access tokens                               ciphers.rs sealed or not
+//! witness.rs  what clients write down themselves                                            damage.rs  what must be refused
 //! finish.rs   faults end, all works again, everything is read from the disk alone
 //! ```
 #![allow(clippy::wildcard_enum_match_arm, reason = "rules look for a few kinds of answers, faults and work among many")]
 
 mod carry;
+mod ciphers;
 mod clients;
 mod crash;
 mod damage;
 mod finish;
 mod judge;
+mod leases;
 mod mishap;
 mod overdue;
 mod promises;
+mod refusals;
 mod tokens;
 mod witness;
 
@@ -158,7 +162,8 @@ impl World {
         let streams = (0..swarm.streams_count).map(|n| stream_name(&format!("s{n}"))).collect();
         let known = vec![Known::default(); (swarm.basins_count + 1) * swarm.streams_count];
         let clients: Vec<Client> = (0..swarm.clients_count).map(Client::new).collect();
-        let clients = clients.into_iter().chain([Client::visitor()]).collect();
+        let holders = (0..swarm.holders_count).map(|_| Client::holder());
+        let clients = clients.into_iter().chain([Client::visitor()]).chain(holders).collect();
         let nodes = vec![Node::new(&swarm)];
         let mut world = Self {
             rng,
@@ -186,7 +191,9 @@ impl World {
             swarm,
         };
         world.schedule(0, 0, None, What::Restart);
-        for client in 0..world.swarm.clients_count {
+        let (clients_count, holders_count) = (world.swarm.clients_count, world.swarm.holders_count);
+        let holders = clients_count + 1..=clients_count + holders_count;
+        for client in (0..clients_count).chain(holders) {
             let at_us = world.rng.below(1_000_000);
             world.schedule(at_us, 0, None, What::Act(client));
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use model::{AccessToken, TokenId};
 
 use crate::event::TokenChange;
+use crate::mutation::Mutation;
 
 /// A token's id, and what is known of it.
 #[derive(Debug, Clone)]
@@ -67,7 +68,9 @@ impl Tokens {
         let Some(row) = self.rows.get_mut(id) else { return };
         assert!(row.pending > 0, "a change is staged before it is committed");
         row.pending -= 1;
-        row.committed = committed;
+        if committed.is_some() || !Mutation::RevocationNotInCheckpoint.is_on() {
+            row.committed = committed;
+        }
         if row.pending == 0 && row.committed.is_none() {
             self.rows.remove(id);
         }
@@ -81,7 +84,8 @@ impl Tokens {
 
     /// What is durable, in order of ids.
     pub fn committed(&self) -> impl Iterator<Item = &Arc<AccessToken>> {
-        self.rows.values().filter_map(|row| row.committed.as_ref())
+        let ahead = Mutation::TokenInCheckpointAhead.is_on();
+        self.rows.values().filter_map(move |row| if ahead { row.next.as_ref() } else { row.committed.as_ref() })
     }
 }
 

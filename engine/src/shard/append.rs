@@ -58,7 +58,7 @@ impl Shard {
         self.check_space(if only_commands { 0 } else { RESERVE_BYTES })?;
         let place = self.resolve_to_write(now, &target, create)?;
         let stream = self.stream(place);
-        if batch.cipher() != stream.cipher {
+        if batch.cipher() != stream.cipher && !Mutation::CipherIgnored.is_on() {
             return Ok(Some((place.1, stream.cipher)));
         }
         let fencing_token: Option<&FencingToken> = fencing_token.as_ref();

@@ -155,7 +155,7 @@ impl Shard {
         if self.config.shard == ShardId(0) {
             file.push(PieceKind::Basins, self.basins());
             // Without tokens the file is one that older programs read, too.
-            if self.state.tokens.committed().next().is_some() {
+            if self.state.tokens.committed().next().is_some() && !Mutation::TokenNotInCheckpoint.is_on() {
                 file.push(PieceKind::Tokens, self.tokens());
             }
         }
@@ -273,14 +273,11 @@ pub(super) fn put_row(w: &mut Writer, stream: &Stream) {
     let token = stream.token.as_ref().filter(|_| !Mutation::FenceNotInCheckpoint.is_on());
     let written_s = if Mutation::AgeNotInCheckpoint.is_on() { 0 } else { stream.written_s };
     w.bytes(token.map_or("", FencingToken::as_str).as_bytes()).u32(written_s);
-    match &stream.lease {
-        None => put_cipher(w, stream.cipher),
-        Some(lease) => {
-            w.u8(HAS_LEASE);
-            lease.encode(w);
-            put_cipher(w, stream.cipher);
-        }
+    if let Some(lease) = stream.lease.as_ref().filter(|_| !Mutation::LeaseNotInCheckpoint.is_on()) {
+        w.u8(HAS_LEASE);
+        lease.encode(w);
     }
+    put_cipher(w, stream.cipher.filter(|_| !Mutation::CipherNotInCheckpoint.is_on()));
     let ahead = Mutation::ConfigInCheckpointAhead.is_on();
     put_stream_config(w, &if ahead { &stream.config } else { &stream.committed_config }.to_config());
     w.u32(u32::try_from(stream.index.entries().len()).expect("an index is bounded by memory"));

@@ -8,6 +8,7 @@ use model::record::{BatchBuilder, Span};
 use model::{Batch, FencingToken};
 
 use crate::event::{Effects, LeaseInfo, LeaseRequest, Now, Reply, ReplyTo, Target};
+use crate::mutation::Mutation;
 use crate::shard::Shard;
 use crate::shard::append::{Place, Refusal};
 use crate::shard::stage::Answer;
@@ -42,16 +43,20 @@ impl Shard {
         let stream = self.stream(place);
         let ticket = stream.touched;
         let in_force = stream.next_token.clone();
-        let is_ours = |token: &FencingToken| held.is_some() && in_force.as_ref() == Some(token);
+        let is_ours = |token: &FencingToken| {
+            held.is_some() && (in_force.as_ref() == Some(token) || Mutation::LeaseRenewedByAnybody.is_on())
+        };
         let refused = match &request {
             LeaseRequest::Inspect => Some(Reply::Lease(held.clone())),
-            LeaseRequest::Acquire { .. } => held.clone().map(Reply::LeaseHeld),
+            LeaseRequest::Acquire { .. } => {
+                held.clone().filter(|_| !Mutation::LeaseGivenTwice.is_on()).map(Reply::LeaseHeld)
+            }
             LeaseRequest::Renew { token, .. } | LeaseRequest::Release { token } => {
                 (!is_ours(token)).then_some(Reply::LeaseLost)
             }
         };
         if let Some(reply) = refused {
-            self.reply_after(ticket, to, reply, effects);
+            self.reply_after(if Mutation::LeaseHeldEarly.is_on() { 0 } else { ticket }, to, reply, effects);
             return Ok(());
         }
         // As for other commands: they make room rather than take it.
@@ -59,12 +64,15 @@ impl Shard {
         match (request, held) {
             (LeaseRequest::Acquire { holder, duration, token }, _) => {
                 let generation = self.stream(place).lease.as_ref().map_or(1, |lease| lease.next_generation());
-                self.stage_fence(now, place, &token, Answer::Nobody)?;
-                self.stage_lease(now, place, Held { holder, duration }, generation, to);
+                let generation = generation - u64::from(Mutation::LeaseGenerationReused.is_on());
+                if !Mutation::LeaseWithoutItsFence.is_on() {
+                    self.stage_fence(now, place, &token, Answer::Nobody)?;
+                }
+                self.stage_lease(now, place, Held { holder, duration }, generation, to, effects);
             }
             (LeaseRequest::Renew { duration, .. }, Some(LeaseInfo { holder, duration: before, generation, .. })) => {
-                let duration = duration.unwrap_or(before);
-                self.stage_lease(now, place, Held { holder, duration }, generation, to);
+                let duration = duration.filter(|_| !Mutation::LeaseRenewalUnwritten.is_on()).unwrap_or(before);
+                self.stage_lease(now, place, Held { holder, duration }, generation, to, effects);
             }
             (LeaseRequest::Release { .. }, _) => {
                 self.stage_fence(now, place, &FencingToken::empty(), Answer::With(to, Box::new(Reply::Done)))?;
@@ -89,14 +97,25 @@ impl Shard {
         Ok(())
     }
 
-    fn stage_lease(&mut self, now: Now, (group, id): Place, held: Held, generation: u64, to: ReplyTo) {
+    fn stage_lease(
+        &mut self,
+        now: Now,
+        (group, id): Place,
+        held: Held,
+        generation: u64,
+        to: ReplyTo,
+        effects: &mut Effects,
+    ) {
         let (ticket, started_us) = (self.stage.ticket, self.started_us);
         let stream = self.state.groups[group].catalog.get_mut(id).expect("just found");
         let lease = stream.lease.get_or_insert_default();
         lease.put_soon(held.clone(), generation, now.mono_us);
-        let reply = Reply::Lease(lease.held(now.mono_us, started_us));
+        let mut reply = Some((to, Reply::Lease(lease.held(now.mono_us, started_us))));
         stream.touched = ticket;
-        self.stage_control(group, ControlOp::PutLease { id, held, generation }, Some((to, reply)));
+        if let Some((to, reply)) = reply.take_if(|_| Mutation::LeaseToldEarly.is_on()) {
+            effects.reply(to, reply);
+        }
+        self.stage_control(group, ControlOp::PutLease { id, held, generation }, reply);
     }
 }
 

@@ -183,6 +183,7 @@ impl Group {
                     change.released = dropped.places;
                 }
             }
+            ControlOp::PutLease { .. } if phase == Phase::Replay && Mutation::LeaseLostAtReplay.is_on() => {}
             ControlOp::PutLease { held, generation, .. } => {
                 if let Some(stream) = self.catalog.get_mut(id) {
                     stream.lease.get_or_insert_default().put(held.clone(), *generation);

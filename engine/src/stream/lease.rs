@@ -8,6 +8,7 @@ use model::lease::{LeaseDuration, LeaseHolder};
 
 use crate::event::LeaseInfo;
 use crate::log::codec::{Malformed, Reader, Writer};
+use crate::mutation::Mutation;
 
 /// A lease that somebody holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,7 +41,10 @@ impl Lease {
     #[must_use]
     pub fn held(&self, now_us: u64, started_us: u64) -> Option<LeaseInfo> {
         let held = self.next.held.as_ref()?;
-        let deadline_us = self.deadline_us.unwrap_or(started_us + us(held.duration) + GRACE_US);
+        let grace_us = if Mutation::LeaseWithoutGrace.is_on() { 0 } else { GRACE_US };
+        let anew_us = if Mutation::LeaseNotAnew.is_on() { 0 } else { us(held.duration) + grace_us };
+        let deadline_us = self.deadline_us.unwrap_or(started_us + anew_us);
+        let now_us = if Mutation::LeaseNeverRunsOut.is_on() { now_us.min(deadline_us - 1) } else { now_us };
         let left_us = deadline_us.checked_sub(now_us).filter(|left| *left > 0)?;
         Some(LeaseInfo {
             holder: held.holder.clone(),
@@ -58,7 +62,9 @@ impl Lease {
 
     /// It is given, or renewed, from `now_us` on.
     pub fn put_soon(&mut self, held: Held, generation: u64, now_us: u64) {
-        self.deadline_us = Some(now_us + us(held.duration));
+        if !Mutation::LeaseTimeStands.is_on() || self.next.generation != generation {
+            self.deadline_us = Some(now_us + us(held.duration));
+        }
         self.next = Face { generation, held: Some(held) };
     }
 
@@ -85,9 +91,10 @@ impl Lease {
 
     /// Writes the committed face.
     pub(crate) fn encode(&self, w: &mut Writer) {
-        w.u64(self.committed.generation);
-        w.u8(u8::from(self.committed.held.is_some()));
-        if let Some(held) = &self.committed.held {
+        let face = if Mutation::LeaseInCheckpointAhead.is_on() { &self.next } else { &self.committed };
+        w.u64(face.generation);
+        w.u8(u8::from(face.held.is_some()));
+        if let Some(held) = &face.held {
             put_held(w, held);
         }
     }

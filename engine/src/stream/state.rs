@@ -155,7 +155,9 @@ impl Stream {
         for (_, command) in &op.commands {
             if let Command::Fence(token) = command {
                 let token = (!token.as_str().is_empty()).then(|| token.clone());
-                if let Some(lease) = self.lease.as_mut().filter(|_| token != self.next_token) {
+                let is_same = token == self.next_token && !Mutation::LeaseEndedBySameFence.is_on();
+                let ends = !is_same && !Mutation::LeaseOutlivesFence.is_on();
+                if let Some(lease) = self.lease.as_mut().filter(|_| ends) {
                     lease.end_soon();
                 }
                 self.next_token = token;
@@ -179,7 +181,8 @@ impl Stream {
             match command {
                 Command::Fence(token) => {
                     let token = (!token.as_str().is_empty()).then(|| token.clone());
-                    if let Some(lease) = self.lease.as_mut().filter(|_| token != self.token) {
+                    let ends = token != self.token && !Mutation::LeaseOutlivesFenceOnDisk.is_on();
+                    if let Some(lease) = self.lease.as_mut().filter(|_| ends) {
                         lease.end();
                     }
                     self.token = token;

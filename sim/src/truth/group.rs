@@ -4,13 +4,16 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use engine::log::codec::Reader;
 use engine::log::frame::{FrameHeader, FrameKind};
+use engine::stream::lease::Held;
 use engine::stream::op::ControlOp;
 use model::{BasinId, GroupId, StreamId, StreamName};
 use replication::Descriptor;
 
-use crate::attempts::Attempts;
+use crate::attempts::{Attempts, LeaseAsk};
+use crate::payload::Attempt;
 use crate::truth::Context;
 use crate::truth::basins::BasinsTruth;
+use crate::truth::lease::{LeaseSights, check_given, check_ours, put};
 use crate::truth::stream::{BatchTruth, StreamTruth, seconds};
 use crate::violation::{Rule, Violation, broken};
 
@@ -47,6 +50,8 @@ pub(crate) struct Sights {
     pub emptied: bool,
     /// A name was given again.
     pub recreated: bool,
+    /// Of leases.
+    pub leases: LeaseSights,
 }
 
 /// One group.
@@ -68,12 +73,14 @@ pub(crate) struct GroupTruth {
     dropped: BTreeSet<BasinId>,
     pending: Vec<(FrameHeader, Vec<u8>, usize)>,
     pending_crc: u32,
+    /// The fence of an acquisition was just seen: the lease must be right behind it.
+    fenced: Option<(StreamId, Attempt)>,
 }
 
 impl GroupTruth {
-    pub(super) const fn new(id: GroupId) -> Self {
+    pub(super) fn new(id: GroupId) -> Self {
         Self {
-            sights: Sights { expired: false, emptied: false, recreated: false },
+            sights: Sights::default(),
             id,
             term: 0,
             term_min: 0,
@@ -86,6 +93,7 @@ impl GroupTruth {
             dropped: BTreeSet::new(),
             pending: Vec::new(),
             pending_crc: 0,
+            fenced: None,
         }
     }
 
@@ -156,6 +164,7 @@ impl GroupTruth {
         for (frame, payload, offset) in std::mem::take(&mut self.pending) {
             match frame.kind {
                 FrameKind::Batch => {
+                    self.check_lease_follows()?;
                     self.batch(&frame, &payload, offset, context, attempts)?;
                     batches_count += 1;
                 }
@@ -163,12 +172,23 @@ impl GroupTruth {
                     let Ok(op) = ControlOp::decode(&payload) else {
                         return broken(Rule::Consensus, "an operation that cannot be read");
                     };
-                    self.control(op, context, basins)?;
+                    self.control(op, context, attempts, basins)?;
                 }
                 FrameKind::Entry | FrameKind::HardState => unreachable!("only these two are pending"),
             }
         }
+        self.check_lease_follows()?;
         Ok(batches_count)
+    }
+
+    /// No fence of an acquisition lies there without its lease.
+    fn check_lease_follows(&self) -> Result<(), Violation> {
+        match self.fenced {
+            Some((_, attempt)) => {
+                broken(Rule::Leases, format!("the fence of acquisition {attempt} has no lease with it"))
+            }
+            None => Ok(()),
+        }
     }
 
     fn batch(
@@ -186,10 +206,12 @@ impl GroupTruth {
         let batch: BatchTruth = stream.decode(frame, payload, lsn, context)?;
         let attempt = match (batch.attempt, &*batch.commands) {
             (Some(attempt), _) => attempt,
-            (None, [(_, command)]) => match attempts.of_command(stream.basin, &stream.name, command) {
-                Some(attempt) => attempt,
-                None => return broken(Rule::SentOnce, format!("stream `{}`: {command:?} by nobody", stream.name)),
-            },
+            (None, [(_, command)]) => {
+                match attempts.of_command(stream.basin, &stream.name, stream.token.now(), command) {
+                    Some(attempt) => attempt,
+                    None => return broken(Rule::SentOnce, format!("stream `{}`: {command:?} by nobody", stream.name)),
+                }
+            }
             (None, _) => return broken(Rule::Atomic, format!("stream `{}`: a batch without a body", stream.name)),
         };
         attempts.found(attempt, frame.stream, batch.first)?;
@@ -198,14 +220,66 @@ impl GroupTruth {
             what: format!("{} (append {attempt}, stream id {:x}, lsn {})", v.what, frame.stream.0, lsn.0),
             ..v
         })?;
-        stream.take(batch);
+        let lease = attempts.leases.get(attempt);
+        match lease.map(|sent| &sent.ask) {
+            None => self.sights.leases.fenced |= stream.take(batch),
+            Some(LeaseAsk::Acquire { .. }) => {
+                check_given(stream.lease.now().as_ref(), context.decided, &mut self.sights.leases)
+                    .map_err(|v| v.of(&stream.name))?;
+                stream.take(batch);
+                self.fenced = Some((frame.stream, attempt));
+            }
+            Some(LeaseAsk::Renew { .. } | LeaseAsk::Release { .. } | LeaseAsk::Inspect) => {
+                let sent = lease.expect("just seen");
+                check_ours(stream.lease.now().as_ref(), sent, context.decided.life).map_err(|v| v.of(&stream.name))?;
+                self.sights.leases.released = true;
+                stream.take(batch);
+            }
+        }
         Ok(())
     }
 
-    fn control(&mut self, op: ControlOp, context: Context, basins: &mut BasinsTruth) -> Result<(), Violation> {
+    fn put_lease(
+        &mut self,
+        id: StreamId,
+        (held, generation): (Held, u64),
+        context: Context,
+        attempts: &mut Attempts,
+    ) -> Result<(), Violation> {
+        let fenced = self.fenced.take();
+        if let Some((_, attempt)) = fenced.filter(|(fenced, _)| *fenced != id) {
+            return broken(Rule::Leases, format!("acquisition {attempt} fences one stream and leases another"));
+        }
+        let mut sights = self.sights.leases;
+        let stream = self.existing(id, "leased")?;
+        let renewal = || attempts.leases.of_renewal(stream.basin, &stream.name, stream.token.now(), held.duration);
+        let Some(attempt) = fenced.map(|(_, attempt)| attempt).or_else(renewal) else {
+            return broken(Rule::Leases, format!("stream `{}`: {held:?} is put by nobody", stream.name));
+        };
+        let sent = attempts.leases.get(attempt).expect("just found");
+        let before = (stream.lease.now().as_ref(), stream.leases_given);
+        let holding = put(before, (held.clone(), generation), sent, context.decided, &mut sights);
+        let holding = holding.map_err(|v| v.of(&stream.name))?;
+        stream.leases_given = generation;
+        stream.lease.push(Some(holding));
+        attempts.leases.found(attempt, held, generation);
+        self.sights.leases = sights;
+        Ok(())
+    }
+
+    fn control(
+        &mut self,
+        op: ControlOp,
+        context: Context,
+        attempts: &mut Attempts,
+        basins: &mut BasinsTruth,
+    ) -> Result<(), Violation> {
+        if !matches!(op, ControlOp::PutLease { .. }) {
+            self.check_lease_follows()?;
+        }
         match op {
-            ControlOp::CreateStream { id, basin, name, config, created_ms, .. } => {
-                let stream = StreamTruth::new(basin, name, config, created_ms);
+            ControlOp::CreateStream { id, basin, name, config, cipher, created_ms, .. } => {
+                let stream = StreamTruth::new(basin, name, config, cipher, created_ms);
                 self.create(id, stream, context)
             }
             ControlOp::ConfigureStream { id, config } => {
@@ -224,7 +298,7 @@ impl GroupTruth {
                 self.sights.expired = true;
                 self.existing(id, "trimmed")?.expire(up_to, context)
             }
-            ControlOp::PutLease { id, .. } => self.existing(id, "leased").map(drop),
+            ControlOp::PutLease { id, held, generation } => self.put_lease(id, (held, generation), context, attempts),
             ControlOp::DropBasin { basin } => {
                 let ids: Vec<_> = self.streams.iter().filter(|(_, s)| s.basin == basin).map(|(id, _)| *id).collect();
                 for id in ids {

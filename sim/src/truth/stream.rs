@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use engine::log::Lsn;
 use engine::log::frame::FrameHeader;
-use model::config::{ResolvedStreamConfig, TimestampingMode};
+use model::config::{Cipher, ResolvedStreamConfig, TimestampingMode};
 use model::stored::StoredRecords;
 use model::{BasinId, Command, Position, StreamName};
 
 use crate::attempts::Sent;
 use crate::payload::{self, Attempt};
 use crate::truth::Context;
+use crate::truth::lease::Holding;
 use crate::violation::{Rule, Violation, broken};
 
 /// One batch as it lies in the log.
@@ -55,7 +56,7 @@ impl<T: PartialEq> Versions<T> {
         Self { last: VecDeque::from([first]), count: 1 }
     }
 
-    fn push(&mut self, value: T) {
+    pub(super) fn push(&mut self, value: T) {
         if self.last.len() == VERSIONS_MAX {
             self.last.pop_front();
         }
@@ -74,8 +75,13 @@ impl<T: PartialEq> Versions<T> {
 
     /// Whether it was this at some time since there were `count`; yes if that is too long ago to tell.
     pub(crate) fn was(&self, value: &T, count: u64) -> bool {
+        self.was_so(count, |v| v == value)
+    }
+
+    /// Whether it was like this at some time since there were `count`; yes if that is too long ago to tell.
+    pub(crate) fn was_so(&self, count: u64, is_so: impl FnMut(&T) -> bool) -> bool {
         let back = usize::try_from(self.count - count + 1).unwrap_or(usize::MAX);
-        back > self.last.len() || self.last.iter().rev().take(back).any(|v| v == value)
+        back > self.last.len() || self.last.iter().rev().take(back).any(is_so)
     }
 }
 
@@ -100,6 +106,12 @@ pub(crate) struct StreamTruth {
     pub trim_point: u64,
     /// The token in force, and those before; empty is none.
     pub(crate) token: Versions<String>,
+    /// What its records are sealed with.
+    pub cipher: Option<Cipher>,
+    /// Its lease, and those before.
+    pub(crate) lease: Versions<Option<Holding>>,
+    /// How often its lease was given.
+    pub leases_given: u64,
     /// When it was last written, on the shard's wall clock, in seconds.
     pub written_s: u32,
     /// The furthest tail that anybody was told.
@@ -107,7 +119,13 @@ pub(crate) struct StreamTruth {
 }
 
 impl StreamTruth {
-    pub(super) fn new(basin: BasinId, name: StreamName, config: Arc<ResolvedStreamConfig>, created_ms: u64) -> Self {
+    pub(super) fn new(
+        basin: BasinId,
+        name: StreamName,
+        config: Arc<ResolvedStreamConfig>,
+        cipher: Option<Cipher>,
+        created_ms: u64,
+    ) -> Self {
         Self {
             basin,
             name,
@@ -118,6 +136,9 @@ impl StreamTruth {
             tail: Position::ZERO,
             trim_point: 0,
             token: Versions::new(String::new()),
+            cipher,
+            lease: Versions::new(None),
+            leases_given: 0,
             written_s: seconds(created_ms),
             told_tail: 0,
         }
@@ -156,8 +177,12 @@ impl StreamTruth {
             }
             match record.command() {
                 Some(command) => commands.push((place, command)),
-                None => match payload::whose(record.body) {
+                None => match payload::whose(&record, self.cipher) {
                     Some((whose, at)) if at == place && attempt.is_none_or(|a| a == whose) => attempt = Some(whose),
+                    _ if record.sealed.is_some() != self.cipher.is_some() => {
+                        let is = if record.sealed.is_some() { "sealed" } else { "clear" };
+                        return broken(Rule::Sealed, format!("stream `{}` has a {is} record", self.name));
+                    }
                     _ => return broken(Rule::Atomic, format!("stream `{}`: a body that nobody sent", self.name)),
                 },
             }
@@ -210,11 +235,15 @@ impl StreamTruth {
         }
     }
 
-    /// Takes a batch.
-    pub(super) fn take(&mut self, batch: BatchTruth) {
+    /// Takes a batch. Returns whether that ended a lease: another token than the one in force does.
+    pub(super) fn take(&mut self, batch: BatchTruth) -> bool {
+        let mut ends = false;
         for (place, command) in &batch.commands {
             match command {
-                Command::Fence(token) => self.token.push(token.as_str().to_owned()),
+                Command::Fence(token) => {
+                    ends |= self.lease.now().is_some() && token.as_str() != self.token.now();
+                    self.token.push(token.as_str().to_owned());
+                }
                 Command::Trim(up_to) => {
                     self.trim_point = self.trim_point.max((*up_to).min(batch.first + u64::from(*place) + 1));
                 }
@@ -226,6 +255,10 @@ impl StreamTruth {
         self.appended_metered_bytes += u64::from(batch.metered_bytes);
         self.batches.push_back(batch);
         self.drop_trimmed();
+        if ends {
+            self.lease.push(None);
+        }
+        ends
     }
 
     /// Metered size of the batches of which something can be read.

@@ -1,7 +1,7 @@
 //! The truth about access tokens, from the metadata group. Each token that a client asks for has a secret of its own, so
 //! a secret names one issue.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use engine::event::TokenChange;
@@ -15,9 +15,12 @@ pub(crate) struct TokensTruth {
     by_id: BTreeMap<TokenId, Arc<AccessToken>>,
     /// Every secret there ever was, and until when, in simulated time.
     secrets: BTreeMap<SecretHash, Option<u64>>,
-    /// When an id last became free, and when its token last went.
+    /// When an id was last given.
     absent_us: BTreeMap<TokenId, u64>,
-    present_us: BTreeMap<TokenId, u64>,
+    /// When tokens of an id went, and when they would have expired: the last few.
+    gone: BTreeMap<TokenId, VecDeque<(u64, Option<u64>)>>,
+    /// A token gave its id to another because it had expired.
+    pub(crate) has_replaced: bool,
 }
 
 impl TokensTruth {
@@ -36,8 +39,13 @@ impl TokensTruth {
         }
         match before {
             Some(before) => {
+                self.has_replaced |= next.is_some();
                 self.secrets.insert(before.secret, Some(now_us));
-                self.present_us.insert(id.clone(), now_us);
+                let gone = self.gone.entry(id.clone()).or_default();
+                if gone.len() == GONE_MAX {
+                    gone.pop_front();
+                }
+                gone.push_back((now_us, before.expires_at_ms));
             }
             None => {
                 self.absent_us.insert(id.clone(), now_us);
@@ -76,9 +84,15 @@ impl TokensTruth {
         !self.by_id.contains_key(id) || self.absent_us.get(id).is_some_and(|at| *at >= since_us)
     }
 
-    /// Whether the id was taken at some time since.
+    /// Whether at some time since a token had the id, and had not expired at this time of the wall clock.
     #[must_use]
-    pub(crate) fn was_present(&self, id: &TokenId, since_us: u64) -> bool {
-        self.by_id.contains_key(id) || self.present_us.get(id).is_some_and(|at| *at >= since_us)
+    pub(crate) fn was_taken(&self, id: &TokenId, since_us: u64, wall_ms: u64) -> bool {
+        let lives = |expires_at_ms: Option<u64>| expires_at_ms.is_none_or(|at| at > wall_ms);
+        let gone = self.gone.get(id).map(|gone| gone.iter().filter(|(at, _)| *at >= since_us));
+        self.by_id.get(id).is_some_and(|token| lives(token.expires_at_ms))
+            || gone.is_some_and(|mut gone| gone.any(|(_, expires)| lives(*expires)))
     }
 }
+
+/// Tokens remembered of an id: more than go while a request is under way.
+const GONE_MAX: usize = 64;

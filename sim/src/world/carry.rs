@@ -146,6 +146,9 @@ impl World {
                 self.check_promises(node, shard, &bytes)?;
                 self.note(node, shard, "write extent", [lsn.0, bytes.len() as u64, 0]);
                 self.trace.absorb(&bytes);
+                let now_us = self.now_us;
+                let mono_us = self.nodes[node].now(now_us).mono_us;
+                self.nodes[node].seats[usize::from(shard.0)].truth.will_write(lsn, mono_us);
                 let offset = usize::try_from(offset).expect("segments fit memory");
                 self.begin(node, shard, Work::Write { lsn, segment, offset, bytes });
                 Ok(())
@@ -171,12 +174,7 @@ impl World {
             Effect::Checkpoint(part) => {
                 let what = match &part {
                     CheckpointPart::Begin => {
-                        // What is on its way to the log must not be in it.
-                        if self.swarm.has_busy_basins && !self.clients_stopped {
-                            let (visitor, basins_count) = (self.swarm.clients_count, self.swarm.basins_count);
-                            let basin = self.rng.at(basins_count);
-                            self.act_on_basin(visitor, basin);
-                        }
+                        self.hurry_before_checkpoint();
                         "checkpoint begin"
                     }
                     CheckpointPart::Bytes(bytes) => {
@@ -299,7 +297,7 @@ impl World {
         // An extent that a whole checkpoint overtakes.
         let is_overtaken = matches!(work, Work::Write { .. })
             && self.nodes[node].seats[usize::from(shard.0)].checkpoint != CheckpointPhase::None
-            && self.rng.one_in(10);
+            && self.rng.one_in(if self.swarm.has_busy_basins { 3 } else { 10 });
         let stall_us = if is_overtaken { 50_000 } else { stall_us };
         let base_us = match &work {
             Work::Write { .. } => self.rng.between(60, 260),

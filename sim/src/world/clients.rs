@@ -5,14 +5,17 @@ use std::sync::Arc;
 use engine::event::{
     Append, Follow, Op, Read, ReadLimits, ReadStart, Reply, ReplyTo, Request, SessionId, StreamSpec, Target,
 };
-use model::config::{BasinConfig, BasinReconfiguration, Patch, RetentionPolicy, StreamConfig, StreamReconfiguration};
+use model::config::{
+    BasinConfig, BasinReconfiguration, Cipher, Patch, RetentionPolicy, StreamConfig, StreamReconfiguration,
+};
 use model::placement::Placement;
 use model::{BasinId, Command, FencingToken, GroupId, NamePrefix, ShardId, StreamId};
 
 use super::judge::{Asked, Pending};
+use super::leases::Grants;
 use super::witness::call_of;
 use super::{What, World};
-use crate::attempts::Sent;
+use crate::attempts::{LeaseAsk, Sent};
 use crate::coverage::Point;
 use crate::payload::{self, BODY_BYTES_MIN, Part};
 
@@ -22,6 +25,7 @@ pub(super) struct Known {
     pub(super) tail: u64,
     pub(super) timestamp: u64,
     pub(super) token: String,
+    pub(super) cipher: Option<Cipher>,
 }
 
 /// What a client does for a living.
@@ -35,6 +39,8 @@ enum Trade {
     Follower,
     /// Comes when it is called: reads a few streams at once.
     Visitor,
+    /// Wants the lease of a stream, and appends under it.
+    Holder,
 }
 
 /// A session as its client sees it.
@@ -59,6 +65,8 @@ pub(super) struct Client {
     session: Option<OpenSession>,
     /// Where a follower is: stream, incarnation, next number.
     following: Option<(Place, StreamId, u64)>,
+    /// Leases that it has, or had.
+    pub(super) grants: Grants,
     /// When its last request arrives: requests of one connection stay in order.
     last_arrival_us: u64,
 }
@@ -71,17 +79,25 @@ pub(super) struct Place {
 }
 
 impl Client {
-    pub(super) const fn new(at: usize) -> Self {
-        let trade = match at % 5 {
+    pub(super) fn new(at: usize) -> Self {
+        Self::of(match at % 5 {
             0 | 1 | 4 => Trade::Plain,
             2 => Trade::Session,
             _ => Trade::Follower,
-        };
-        Self { trade, waiting: Vec::new(), session: None, following: None, last_arrival_us: 0 }
+        })
     }
 
-    pub(super) const fn visitor() -> Self {
-        Self { trade: Trade::Visitor, waiting: Vec::new(), session: None, following: None, last_arrival_us: 0 }
+    pub(super) fn visitor() -> Self {
+        Self::of(Trade::Visitor)
+    }
+
+    pub(super) fn holder() -> Self {
+        Self::of(Trade::Holder)
+    }
+
+    fn of(trade: Trade) -> Self {
+        let grants = Grants::default();
+        Self { trade, waiting: Vec::new(), session: None, following: None, grants, last_arrival_us: 0 }
     }
 
     /// Its connection is gone.
@@ -109,6 +125,10 @@ impl World {
             Trade::Visitor => return self.visit(client),
             Trade::Session => self.act_session(client),
             Trade::Follower => self.act_follower(client),
+            Trade::Holder => {
+                let again_us = self.act_holder(client);
+                return self.act_again(client, again_us);
+            }
         }
         let again_us = self.think_us();
         self.act_again(client, again_us);
@@ -118,7 +138,7 @@ impl World {
         self.schedule(self.now_us + after_us, 0, None, What::Act(client));
     }
 
-    fn think_us(&mut self) -> u64 {
+    pub(super) fn think_us(&mut self) -> u64 {
         let mean_us = self.swarm.think_us;
         self.rng.after(mean_us)
     }
@@ -137,11 +157,12 @@ impl World {
 
     fn spec(&mut self) -> StreamSpec {
         let at = self.rng.at(self.swarm.configs.len());
-        StreamSpec { config: Arc::clone(&self.swarm.configs[at]), cipher: None }
+        let cipher = self.rng.at(self.swarm.ciphers.len());
+        StreamSpec { config: Arc::clone(&self.swarm.configs[at]), cipher: self.swarm.ciphers[cipher] }
     }
 
     /// A stream as a front resolves it now; `None` when there is no such basin.
-    fn target(&self, place: Place) -> Option<Target> {
+    pub(super) fn target(&self, place: Place) -> Option<Target> {
         let basin = &self.basins[place.basin];
         let info = self.nodes[0].basins.get(basin)?;
         let stream = self.streams[place.stream].clone();
@@ -202,7 +223,8 @@ impl World {
             }
             920..945 => self.ask(client, Op::GetStreamConfig { target }, Some(place), Asked::GetConfig),
             945..970 => self.ask(client, Op::DeleteStream { target }, Some(place), Asked::DeleteStream),
-            970..985 => self.list(client, target.basin_id),
+            970..980 => self.list(client, target.basin_id),
+            980..988 => self.act_on_lease(client, place, target),
             _ => self.act_on_basin(client, place.basin),
         }
     }
@@ -258,6 +280,22 @@ impl World {
         }
     }
 
+    /// A checkpoint is begun: what is on its way to the log now must not be in it.
+    pub(super) fn hurry_before_checkpoint(&mut self) {
+        if self.clients_stopped {
+            return;
+        }
+        let (visitor, basins_count) = (self.swarm.clients_count, self.swarm.basins_count);
+        let basin = self.rng.at(basins_count);
+        if self.swarm.has_busy_basins {
+            self.act_on_basin(visitor, basin);
+            self.act_on_token(visitor);
+        }
+        if self.swarm.holders_count > 0 {
+            self.upset_leases(visitor, basin);
+        }
+    }
+
     /// All shards would be asked by a front; one is as good here.
     fn list(&mut self, client: usize, basin_id: BasinId) {
         let shards = self.swarm.placement.shards_count;
@@ -298,7 +336,7 @@ impl World {
         self.append_parts(client, place, target, parts, Extra::default());
     }
 
-    fn fence(&mut self, client: usize, place: Place, target: Target) {
+    pub(super) fn fence(&mut self, client: usize, place: Place, target: Target) {
         // A token of its own for each, so that it is told whose fence is in force; sometimes none.
         let token = if self.rng.one_in(5) { String::new() } else { format!("t{}", self.last_token + 1) };
         let guard = self.rng.one_in(2).then(|| self.known[self.known_at(place)].token.clone());
@@ -350,9 +388,25 @@ impl World {
         self.append_parts(client, place, target, &parts, extra);
     }
 
-    fn append_parts(&mut self, client: usize, place: Place, target: Target, parts: &[Part<'_>], extra: Extra) {
+    /// As clients think that the stream has its records, which they find out by trying.
+    fn cipher(&mut self, place: Place) -> Option<Cipher> {
+        let is_wrong = !self.is_witness(place) && self.rng.one_in(40);
+        let at = self.rng.at(self.swarm.ciphers.len());
+        if is_wrong { self.swarm.ciphers[at] } else { self.known[self.known_at(place)].cipher }
+    }
+
+    pub(super) fn append_parts(
+        &mut self,
+        client: usize,
+        place: Place,
+        target: Target,
+        parts: &[Part<'_>],
+        extra: Extra,
+    ) {
         let attempt = self.last_token + 1;
         let batch = payload::batch(attempt, parts, Some(self.known[self.known_at(place)].timestamp));
+        let cipher = self.cipher(place);
+        let batch = payload::sealed(&batch, cipher);
         let lone_command = match parts {
             [Part::Fence(token)] => Some(Command::Fence(fencing_token(token))),
             [Part::Trim(up_to)] => Some(Command::Trim(*up_to)),
@@ -382,7 +436,8 @@ impl World {
             session: extra.session.map(|(session, _)| session),
         };
         self.attempts.send(attempt, sent);
-        self.ask(client, Op::Append(append), Some(place), Asked::Append { sets_token });
+        let asked = Asked::Append { sets_token, fencing_token: extra.fencing_token, cipher };
+        self.ask(client, Op::Append(append), Some(place), asked);
     }
 
     fn read(&mut self, client: usize, target: Target) {
@@ -549,13 +604,17 @@ impl World {
         if let Some(place) = pending.place {
             self.learn(place, pending, reply);
         }
-        let is_failed = matches!(reply, Reply::Failed(_));
+        let is_failed = matches!(reply, Reply::Failed(_) | Reply::OtherCipher(..));
         match self.clients[client].trade {
             Trade::Plain => {
                 let again_us = self.think_us();
                 self.act_again(client, again_us);
             }
             Trade::Visitor => {}
+            Trade::Holder => {
+                let place = pending.place.expect("all that it asks is of a stream");
+                self.clients[client].grants.hear(place, &pending.asked, reply);
+            }
             Trade::Session => match (&mut self.clients[client].session, reply) {
                 // An answer to the opening of an earlier session says nothing of this one.
                 (Some(session), _) if session.opened_by > token => {}
@@ -591,10 +650,17 @@ impl World {
         match reply {
             Reply::Appended(appended) => {
                 (known.tail, known.timestamp) = (appended.tail.seq_num, appended.tail.timestamp);
-                if let Asked::Append { sets_token: Some(token) } = &pending.asked {
+                if let Asked::Append { sets_token: Some(token), .. } = &pending.asked {
                     known.token.clone_from(token);
                 }
             }
+            Reply::Lease(Some(_)) => {
+                if let Asked::Lease(LeaseAsk::Acquire { token, .. }) = &pending.asked {
+                    known.token.clone_from(token);
+                }
+            }
+            Reply::OtherCipher(_, cipher) | Reply::Opened(_, cipher) => known.cipher = *cipher,
+            Reply::Read(read) => known.cipher = read.cipher,
             Reply::Tail(tail) => (known.tail, known.timestamp) = (tail.seq_num, tail.timestamp),
             Reply::Failed(model::Failure::Rejected(model::Rejected::SeqNumMismatch(next))) => known.tail = *next,
             Reply::Failed(model::Failure::Rejected(model::Rejected::FencingTokenMismatch(token))) => {
@@ -618,14 +684,14 @@ fn create_nothing(op: &mut Op) {
 
 /// What an append has beside its records.
 #[derive(Debug, Clone, Default)]
-struct Extra {
-    match_seq_num: Option<u64>,
-    fencing_token: Option<String>,
-    create: bool,
-    session: Option<(SessionId, u64)>,
+pub(super) struct Extra {
+    pub(super) match_seq_num: Option<u64>,
+    pub(super) fencing_token: Option<String>,
+    pub(super) create: bool,
+    pub(super) session: Option<(SessionId, u64)>,
 }
 
-fn fencing_token(token: &str) -> FencingToken {
+pub(super) fn fencing_token(token: &str) -> FencingToken {
     FencingToken::try_from(token).expect("short")
 }
 

@@ -1,6 +1,8 @@
 //! Dying, and coming back: what the disk keeps, what recovery makes of it, and whether both agree with the truth.
 
-use engine::event::{Effect, Effects, Op, Reply, ReplyTo, Request, StorageOf, Target};
+use engine::event::{
+    Effect, Effects, LeaseInfo, LeaseRequest, Op, Reply, ReplyTo, Request, StorageOf, StreamInfo, Target,
+};
 use engine::log::Lsn;
 use engine::shard::{LogImage, Recovered, Shard};
 use model::{GroupId, NamePrefix, ShardId, StreamId};
@@ -8,7 +10,7 @@ use model::{GroupId, NamePrefix, ShardId, StreamId};
 use super::{Repeat, What, World};
 use crate::coverage::{Fault, Phase, Point};
 use crate::disk::{Disk, Tear};
-use crate::truth::StreamTruth;
+use crate::truth::{Life, StreamTruth};
 use crate::violation::{Rule, Violation, broken};
 
 impl World {
@@ -147,8 +149,11 @@ impl World {
                 _ => None,
             })
         };
+        let life = seat.truth.life();
+        let mut held_count = 0;
         for (group, id, stream) in seat.truth.streams() {
             audit_stream(group, id, stream, &mut ask)?;
+            held_count += u32::from(audit_lease(group, id, stream, life, &mut ask)?);
         }
         let basins: std::collections::BTreeSet<_> = seat.truth.streams().map(|(_, _, s)| s.basin).collect();
         for basin_id in basins {
@@ -163,10 +168,20 @@ impl World {
             if stored < least {
                 return broken(Rule::ComesBack, format!("{stored} bytes of a basin are counted of {least}"));
             }
+            let is_so = |info: &&StreamInfo| {
+                let found = seat.truth.groups().find_map(|group| group.named(basin_id, &info.name));
+                found.is_some_and(|(_, stream)| stream.cipher == info.cipher)
+            };
+            if let Some(info) = listed.iter().find(|info| !is_so(info)) {
+                return broken(Rule::ComesBack, format!("stream `{}` comes back with {:?}", info.name, info.cipher));
+            }
             let there = seat.truth.streams().filter(|(_, _, s)| s.basin == basin_id).count();
             if listed.len() != there {
                 return broken(Rule::ComesBack, format!("{} streams are listed of {there}", listed.len()));
             }
+        }
+        if held_count > 0 {
+            self.coverage.point(Point::LeaseBack);
         }
         Ok(())
     }
@@ -200,6 +215,32 @@ fn audit_stream(
         return Ok(());
     }
     broken(Rule::ComesBack, format!("stream `{}`: {stored} bytes are counted of {lawful:?}", stream.name))
+}
+
+/// Whoever held its lease holds it again, for all of its time. Returns whether anybody does.
+pub(super) fn audit_lease(
+    group: GroupId,
+    id: StreamId,
+    stream: &StreamTruth,
+    life: Life,
+    ask: &mut impl FnMut(Op) -> Option<Reply>,
+) -> Result<bool, Violation> {
+    if stream.deleted_ms.is_some() {
+        return Ok(false);
+    }
+    let reply = ask(Op::Lease { target: target_of(group, id, stream), request: LeaseRequest::Inspect });
+    let is = stream.lease.now().as_ref().map(|holding| LeaseInfo {
+        holder: holding.held.holder.clone(),
+        duration: holding.held.duration,
+        generation: holding.generation,
+        expires_in_ms: (holding.runs_out_us(life).1 - life.started_us) / 1000,
+    });
+    match reply {
+        Some(Reply::Lease(lease)) if lease == is => Ok(is.is_some()),
+        other => {
+            broken(Rule::ComesBack, format!("the lease of `{}` is {is:?} and comes back as {other:?}", stream.name))
+        }
+    }
 }
 
 fn stored_of(reply: Option<Reply>) -> Result<u64, Violation> {

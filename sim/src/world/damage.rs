@@ -12,7 +12,7 @@ use model::stored::StoredRecords;
 use model::{Failure, ShardId};
 
 use super::World;
-use super::crash::{checkpoint_durable, replay_end, target_of};
+use super::crash::{audit_lease, checkpoint_durable, replay_end, target_of};
 use crate::coverage::{Fault, Phase, Point};
 use crate::disk::{Disk, Hidden, SECTOR_BYTES};
 use crate::payload;
@@ -242,7 +242,7 @@ fn touches(truth: &Truth, stream: &StreamTruth, undo: &Undo) -> bool {
 }
 
 /// Reads all records of these streams: each must be what was appended, or the read must say that it is damaged. Returns
-/// whether any did.
+/// whether any did. No lease lies in what a read can lose: all of them are there.
 pub(super) fn check_reads(
     truth: &Truth,
     scratch: &mut Scratch,
@@ -250,6 +250,10 @@ pub(super) fn check_reads(
     of: impl Fn(&StreamTruth) -> bool,
 ) -> Result<bool, Violation> {
     let mut told = false;
+    let life = truth.life().next(scratch.started_us());
+    for (group, id, stream) in truth.streams() {
+        audit_lease(group, id, stream, life, &mut |op| scratch.ask(disk, op))?;
+    }
     for (group, id, stream) in truth.streams().filter(|(_, _, s)| s.deleted_ms.is_none() && of(s)) {
         let mut next = stream.trim_point;
         while next < stream.tail.seq_num {
@@ -273,7 +277,7 @@ pub(super) fn check_reads(
                 let is_same = record.position.seq_num == next
                     && batch.is_some_and(|batch| match record.command() {
                         Some(_) => true,
-                        None => payload::whose(record.body).map(|(attempt, _)| attempt) == batch.attempt,
+                        None => payload::whose(&record, stream.cipher).map(|(attempt, _)| attempt) == batch.attempt,
                     });
                 if !is_same {
                     let what = format!("stream `{}`: {next} is not what was appended", stream.name);

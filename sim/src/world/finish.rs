@@ -18,6 +18,7 @@ impl World {
         for node in &mut self.nodes {
             // The wall clock is set right: what is deleted goes at its time by that clock.
             let behind_ms = node.wall_ms_max.saturating_sub(node.clock.now(now_us).wall_ms);
+            node.jumped_us = Some(now_us);
             node.clock.jump(i64::try_from(behind_ms).expect("jumps are small"));
             // A pause ends by itself: what came during it must keep its order.
             node.slow_until_us = 0;
@@ -101,8 +102,18 @@ impl World {
                 (sights.expired, Point::Expired),
                 (sights.emptied, Point::EmptyDeleted),
                 (sights.recreated, Point::Recreated),
+                (sights.leases.given, Point::LeaseGiven),
+                (sights.leases.changed, Point::LeaseChanged),
+                (sights.leases.released, Point::LeaseReleased),
+                (sights.leases.overtaken, Point::LeaseOvertaken),
+                (sights.leases.fenced, Point::LeaseFenced),
+                (sights.leases.renewed_anew, Point::LeaseAnew),
+                (sights.leases.overtaken_anew, Point::LeaseAnewOvertaken),
             ];
             seen.into_iter().filter(|(is_seen, _)| *is_seen).for_each(|(_, point)| self.coverage.point(point));
+        }
+        if self.nodes[node].seats[0].truth.basins.tokens.has_replaced {
+            self.coverage.point(Point::TokenExpired);
         }
         self.coverage.point(Point::Drained);
         Ok(())

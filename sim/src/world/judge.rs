@@ -1,14 +1,14 @@
 //! Every answer is held against the truth at the moment it leaves the shard.
 
 use engine::event::{Append, Follow, Op, Provision, Read, ReadLimits, ReadReply, ReadStart, Reply, ReplyTo, Target};
+use model::config::Cipher;
 use model::stored::StoredRecords;
-use model::{
-    BasinId, BasinName, Failure, GroupId, Position, Rejected, SecretHash, ShardId, StreamId, StreamName, TokenId,
-    Unavailable,
-};
+use model::{BasinId, BasinName, Failure, GroupId, Position, SecretHash, ShardId, StreamId, StreamName, TokenId};
 
 use super::World;
 use super::clients::Place;
+use super::leases::is_of_a_lease;
+use crate::attempts::LeaseAsk;
 use crate::coverage::Point;
 use crate::payload;
 use crate::truth::{Ask, StreamTruth};
@@ -19,7 +19,10 @@ use crate::violation::{Rule, Violation, broken};
 pub(super) enum Asked {
     Append {
         sets_token: Option<String>,
+        fencing_token: Option<String>,
+        cipher: Option<Cipher>,
     },
+    Lease(LeaseAsk),
     OpenSession,
     CheckTail,
     Read {
@@ -58,19 +61,21 @@ pub(super) struct Named {
 
 /// What was true of a stream when the request was sent.
 #[derive(Debug, Clone, Copy)]
-struct Before {
-    id: StreamId,
+pub(super) struct Before {
+    pub(super) id: StreamId,
     /// The furthest tail that anybody had been told.
-    told_tail: u64,
+    pub(super) told_tail: u64,
     /// The durable tail.
-    tail: u64,
+    pub(super) tail: u64,
     /// Records below were gone.
-    trim_point: u64,
+    pub(super) trim_point: u64,
     /// It was being deleted.
-    is_deleted: bool,
+    pub(super) is_deleted: bool,
     /// How many tokens and configurations it had had.
-    tokens: u64,
-    configs: u64,
+    pub(super) tokens: u64,
+    pub(super) configs: u64,
+    /// Likewise of leases.
+    pub(super) leases: u64,
 }
 
 /// A request that is not answered.
@@ -83,7 +88,10 @@ pub(super) struct Pending {
     pub(super) named: Option<Named>,
     creates: bool,
     pub(super) sent_us: u64,
-    before: Option<Before>,
+    /// The same on the node's clocks.
+    pub(super) sent_mono_us: u64,
+    pub(super) sent_wall_ms: u64,
+    pub(super) before: Option<Before>,
 }
 
 impl Pending {
@@ -111,7 +119,8 @@ impl Pending {
             | Op::RevokeToken(_) => (None, false),
         };
         let named = target.map(|t| Named { group: t.group, basin: t.basin_id, stream: t.stream.clone() });
-        Self { client, shard, place, asked, named, creates, sent_us: now_us, before: None }
+        let (sent_us, sent_mono_us, sent_wall_ms) = (now_us, 0, 0);
+        Self { client, shard, place, asked, named, creates, sent_us, sent_mono_us, sent_wall_ms, before: None }
     }
 
     /// Whether the stream that it names is still the one of when it was sent.
@@ -124,6 +133,11 @@ impl Pending {
         self.before.map(|before| before.id)
     }
 
+    /// How many leases the stream had had when it was sent.
+    pub(super) fn leases_of(&self, id: StreamId) -> u64 {
+        self.before.filter(|before| before.id == id).map_or(1, |before| before.leases)
+    }
+
     /// What of existence it may change.
     fn asks(&self) -> Option<Ask> {
         if self.asked == Asked::DeleteStream { Some(Ask::Delete) } else { self.creates.then_some(Ask::Create) }
@@ -133,6 +147,9 @@ impl Pending {
 impl World {
     /// Notes what is true now, before the request is on its way.
     pub(super) fn register(&mut self, token: u64, mut pending: Pending) {
+        let now_us = self.now_us;
+        let now = self.nodes[0].now(now_us);
+        (pending.sent_mono_us, pending.sent_wall_ms) = (now.mono_us, now.wall_ms);
         let truth = &mut self.nodes[0].seats[usize::from(pending.shard.0)].truth;
         if let Some(Named { group, basin, stream }) = &pending.named
             && let Some(group) = truth.group_mut(*group)
@@ -148,6 +165,7 @@ impl World {
                 is_deleted: truth.deleted_ms.is_some(),
                 tokens: truth.token.count(),
                 configs: truth.config.count(),
+                leases: truth.lease.count(),
             });
         }
         self.pending.insert(token, pending);
@@ -196,7 +214,10 @@ impl World {
             Violation { what, ..violation }
         })?;
         self.record_reply(token, &reply);
-        self.unregister(&pending);
+        // A batch that is given back may have made its stream, which is not durable yet.
+        if !matches!(reply, Reply::OtherCipher(..)) {
+            self.unregister(&pending);
+        }
         self.hear(&pending, token, &reply);
         Ok(())
     }
@@ -225,7 +246,11 @@ impl World {
         self.judge_life(node, pending, reply)?;
         match (&pending.asked, reply) {
             (Asked::Append { .. }, Reply::Appended(appended)) => self.judge_ack(node, token, pending, appended),
-            (Asked::OpenSession, Reply::Opened(..)) => Ok(()),
+            (Asked::Append { cipher, .. }, Reply::OtherCipher(id, wanted)) => {
+                self.judge_other_cipher(node, token, pending, *cipher, (*id, *wanted))
+            }
+            (Asked::Lease(_), _) => self.judge_lease(node, token, pending, reply),
+            (Asked::OpenSession, Reply::Opened(id, cipher)) => self.judge_cipher(node, pending, *id, *cipher),
             (Asked::CheckTail, Reply::Tail(tail)) => self.judge_tail(node, pending, None, *tail),
             (Asked::Read { start, limits, .. }, Reply::Read(read)) => {
                 self.judge_read(node, pending, *start, *limits, read)
@@ -296,7 +321,16 @@ impl World {
 
     /// A stream that was durably deleted before it was asked for shows nothing any more.
     fn judge_life(&self, node: usize, pending: &Pending, reply: &Reply) -> Result<(), Violation> {
-        let shows = matches!(reply, Reply::Appended(_) | Reply::Tail(_) | Reply::Read(_) | Reply::StreamConfig(_));
+        let shows = matches!(
+            reply,
+            Reply::Appended(_)
+                | Reply::Tail(_)
+                | Reply::Read(_)
+                | Reply::StreamConfig(_)
+                | Reply::Lease(_)
+                | Reply::LeaseHeld(_)
+                | Reply::LeaseLost
+        );
         let Some(before) = pending.before.filter(|before| before.is_deleted && shows) else { return Ok(()) };
         let (group, named) = self.named(node, pending);
         match group.named(named.basin, &named.stream) {
@@ -307,7 +341,7 @@ impl World {
         }
     }
 
-    fn named<'a>(&'a self, node: usize, pending: &'a Pending) -> (&'a crate::truth::GroupTruth, &'a Named) {
+    pub(super) fn named<'a>(&'a self, node: usize, pending: &'a Pending) -> (&'a crate::truth::GroupTruth, &'a Named) {
         let named = pending.named.as_ref().expect("requests on streams name one");
         let truth = &self.nodes[node].seats[usize::from(pending.shard.0)].truth;
         (truth.group(named.group).expect("requests go to the shard of their group"), named)
@@ -339,8 +373,11 @@ impl World {
         if sent.match_seq_num.is_some() {
             self.coverage.point(Point::ConditionAck);
         }
-        if sent.fencing_token.is_some() {
-            self.coverage.point(Point::FencedAck);
+        if let Some(token) = &sent.fencing_token {
+            self.coverage.point(if is_of_a_lease(token) { Point::LeaseAppended } else { Point::FencedAck });
+        }
+        if matches!(pending.asked, Asked::Append { cipher: Some(_), .. }) {
+            self.coverage.point(Point::SealedAck);
         }
         let end = appended.start.seq_num + u64::from(sent.records_count);
         if appended.end.seq_num != end || appended.tail.seq_num < end {
@@ -351,7 +388,7 @@ impl World {
     }
 
     /// Whether a tail is one that the stream has durably, and not older than what was told before.
-    fn judge_tail(
+    pub(super) fn judge_tail(
         &mut self,
         node: usize,
         pending: &Pending,
@@ -399,6 +436,10 @@ impl World {
         let Some(stream) = group.stream_or_gone(read.stream) else {
             return broken(Rule::Existence, format!("a read of stream {}, which is not there", read.stream.0));
         };
+        if stream.cipher != read.cipher {
+            let what = format!("stream `{}` of {:?} is read with {:?}", named.stream, stream.cipher, read.cipher);
+            return broken(Rule::Sealed, what);
+        }
         let mut next = None;
         let (mut count, mut metered) = (0, 0);
         for batch in &read.batches {
@@ -450,6 +491,9 @@ impl World {
         }
         if count > 0 {
             self.coverage.point(Point::MemoryRead);
+            if read.cipher.is_some() {
+                self.coverage.point(Point::SealedRead);
+            }
         }
         Ok(())
     }
@@ -484,130 +528,6 @@ impl World {
             None => Ok(()),
         }
     }
-
-    fn judge_failure(
-        &mut self,
-        node: usize,
-        token: u64,
-        pending: &Pending,
-        failure: &Failure,
-    ) -> Result<(), Violation> {
-        if matches!(pending.asked, Asked::Append { .. })
-            && let Some(sent) = self.attempts.refuse(token)
-            && let Some((_, first)) = sent.found
-        {
-            return broken(Rule::SentOnce, format!("append {token} is refused and in the log at {first}: {failure}"));
-        }
-        match failure {
-            Failure::Rejected(rejected) => self.judge_rejection(node, pending, rejected),
-            Failure::Unavailable(unavailable) => self.judge_unavailable(pending, unavailable),
-            Failure::Corrupt(what) => {
-                self.coverage.point(Point::DamageRead);
-                let seat = &self.nodes[node].seats[usize::from(pending.shard.0)];
-                if seat.disturbed_us.is_some_and(|at| at >= pending.sent_us) || !seat.rots.is_empty() {
-                    Ok(())
-                } else {
-                    broken(Rule::ReadContents, format!("nothing was damaged: {what}"))
-                }
-            }
-        }
-    }
-
-    fn judge_unavailable(&mut self, pending: &Pending, unavailable: &Unavailable) -> Result<(), Violation> {
-        match unavailable {
-            Unavailable::LogFull => {
-                self.coverage.point(Point::LogFull);
-                self.pressure = self.pressure.max(8);
-                self.check_full(0, pending.shard)
-            }
-            Unavailable::Busy { .. } => {
-                self.coverage.point(Point::Busy);
-                Ok(())
-            }
-            Unavailable::SessionPoisoned if matches!(pending.asked, Asked::Append { .. }) => {
-                self.coverage.point(Point::Poisoned);
-                Ok(())
-            }
-            Unavailable::Draining if self.clients_stopped => Ok(()),
-            Unavailable::Draining | Unavailable::SessionPoisoned | Unavailable::Storage | Unavailable::Conflict => {
-                broken(Rule::Answered, format!("{:?} is answered with {unavailable:?}", pending.asked))
-            }
-        }
-    }
-
-    fn judge_rejection(&mut self, node: usize, pending: &Pending, rejected: &Rejected) -> Result<(), Violation> {
-        let since_us = pending.sent_us;
-        let basins = &self.nodes[node].seats[0].truth.basins;
-        let is_true = match rejected {
-            Rejected::BasinNotFound(name) => basins.was_absent(name, since_us),
-            Rejected::BasinExists(name) => basins.get(name).is_some() || basins.was_deleting(name, since_us),
-            Rejected::TokenNotFound(id) => basins.tokens.was_absent(id, since_us),
-            Rejected::TokenExists(id) => basins.tokens.was_present(id, since_us),
-            Rejected::TooManyTokens => false,
-            Rejected::BasinDeleting(name) => match &pending.named {
-                None => basins.was_deleting(name, since_us),
-                Some(named) => basins.is_going(named.basin),
-            },
-            Rejected::StreamNotFound(..) => {
-                let (group, named) = self.named(node, pending);
-                // A session or follower asks for one incarnation, which may be gone while the name is there again.
-                let is_another = pending.before.is_none_or(|b| group.stream(b.id).is_none())
-                    || matches!(pending.asked, Asked::Append { .. } | Asked::Follow { .. });
-                group.was_absent(named.basin, &named.stream, since_us) || is_another
-            }
-            Rejected::StreamExists(..) => {
-                let (group, named) = self.named(node, pending);
-                group.named(named.basin, &named.stream).is_some()
-                    || group.was_deleting(named.basin, &named.stream, since_us)
-            }
-            Rejected::StreamDeleting(..) => {
-                let (group, named) = self.named(node, pending);
-                if matches!(pending.asked, Asked::Follow { .. }) {
-                    self.coverage.point(Point::FollowClosed);
-                    return Ok(());
-                }
-                group.was_deleting(named.basin, &named.stream, since_us)
-            }
-            Rejected::FencingTokenMismatch(token) => return self.judge_token_mismatch(node, pending, token.as_str()),
-            Rejected::SeqNumMismatch(next) => return self.judge_seq_mismatch(node, pending, *next),
-            Rejected::Unwritten(tail) => {
-                let tail = *tail;
-                return self.judge_tail(node, pending, None, tail);
-            }
-            Rejected::Invalid(_) => matches!(pending.asked, Asked::Append { .. }),
-        };
-        if is_true { Ok(()) } else { broken(Rule::Existence, format!("{:?}: {rejected}", pending.asked)) }
-    }
-
-    fn judge_token_mismatch(&mut self, node: usize, pending: &Pending, token: &str) -> Result<(), Violation> {
-        self.coverage.point(Point::TokenMismatch);
-        let (group, named) = self.named(node, pending);
-        let known = group.name(named.basin, &named.stream).cloned().unwrap_or_default();
-        let ids = known.current.into_iter().chain(known.former.iter().copied());
-        let was = |stream: &StreamTruth, id: StreamId| {
-            let tokens = pending.before.filter(|b| b.id == id).map_or(1, |b| b.tokens);
-            stream.token.was(&token.to_owned(), tokens)
-        };
-        if ids.filter_map(|id| group.stream_or_gone(id).map(|s| (s, id))).any(|(s, id)| was(s, id)) {
-            return Ok(());
-        }
-        broken(Rule::ConditionsDurable, format!("stream `{}`: token `{token}` is not in force durably", named.stream))
-    }
-
-    fn judge_seq_mismatch(&mut self, node: usize, pending: &Pending, next: u64) -> Result<(), Violation> {
-        self.coverage.point(Point::SeqMismatch);
-        let (group, named) = self.named(node, pending);
-        let known = group.name(named.basin, &named.stream).cloned().unwrap_or_default();
-        let ids = known.current.into_iter().chain(known.former.iter().copied());
-        let fits = |stream: &StreamTruth, id: StreamId| {
-            let floor = pending.before.filter(|b| b.id == id).map_or(0, |b| b.tail);
-            next >= floor && next <= stream.tail.seq_num
-        };
-        if ids.filter_map(|id| group.stream_or_gone(id).map(|s| (s, id))).any(|(s, id)| fits(s, id)) {
-            return Ok(());
-        }
-        broken(Rule::ConditionsDurable, format!("stream `{}`: its next number is not durably {next}", named.stream))
-    }
 }
 
 /// Whether it is the end of a batch: number and timestamp.
@@ -638,7 +558,8 @@ fn check_record(
     let place = usize::try_from(seq_num - batch.first).expect("a batch is small");
     let is_same = match record.command() {
         Some(command) => batch.commands.iter().any(|(at, c)| *at as usize == place && *c == command),
-        None => payload::whose(record.body).is_some_and(|(a, at)| batch.attempt == Some(a) && at as usize == place),
+        None => payload::whose(record, stream.cipher)
+            .is_some_and(|(a, at)| batch.attempt == Some(a) && at as usize == place),
     };
     if is_same && batch.timestamps[place] == position.timestamp {
         return Ok(());

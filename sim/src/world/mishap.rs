@@ -49,6 +49,7 @@ impl World {
                 // Never far before the beginning of the run: a clock that runs backwards for ever keeps nothing in order.
                 let back = fault == Fault::WallBack && clock.wall_offset_ms() > -3_600_000;
                 clock.jump(if back { -ms } else { ms });
+                self.nodes[node].jumped_us = Some(self.now_us);
             }
             Fault::Drift => {
                 self.cover(node, fault);

@@ -24,8 +24,10 @@ pub(crate) struct Promises {
 impl World {
     /// A shard begins another life on what its disk holds.
     pub(super) fn promise_anew(&mut self, node: usize, shard: ShardId) {
+        let now_us = self.now_us;
+        let started_us = self.nodes[node].now(now_us).mono_us;
         let seat = &mut self.nodes[node].seats[usize::from(shard.0)];
-        seat.truth.begin_life();
+        seat.truth.begin_life(started_us);
         seat.promises =
             Promises { heard_end: Lsn(0), epoch_min: seat.truth.epoch() + 1, index_full_us: None, roomy_us: None };
     }

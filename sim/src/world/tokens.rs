@@ -15,6 +15,15 @@ const IDS: [&str; 4] = ["a", "b", "c", "d"];
 impl World {
     pub(super) fn act_on_token(&mut self, client: usize) {
         let id = TokenId::try_from(self.rng.pick(&IDS)).expect("valid");
+        // Often another wants something of the same id, before anybody can know what comes of it.
+        if self.rng.one_in(2) {
+            let visitor = self.swarm.clients_count;
+            self.ask_of_token(visitor, id.clone());
+        }
+        self.ask_of_token(client, id);
+    }
+
+    fn ask_of_token(&mut self, client: usize, id: TokenId) {
         if self.rng.one_in(3) {
             return self.ask(client, Op::RevokeToken(id.clone()), None, Asked::RevokeToken(id));
         }
