@@ -61,6 +61,22 @@ func TestBasinsAreMadeListedConfiguredAndDeleted(t *testing.T) {
 	}
 }
 
+// The client reads the timestamping of every configuration that it gets, unset or not.
+func TestABasinsDefaultShowsItsTimestampingUnset(t *testing.T) {
+	ctx, s := start(t), client(t)
+	defer func() {
+		if fault := recover(); fault != nil {
+			t.Fatalf("the client cannot read the configuration: %v", fault)
+		}
+	}()
+	name, _ := newBasin(t, ctx, s, &s2.BasinConfig{
+		DefaultStreamConfig: &s2.StreamConfig{RetentionPolicy: age(77), Timestamping: &s2.Timestamping{}},
+	})
+	shown := must(s.GetBasinConfig(ctx, name))(t).DefaultStreamConfig
+	equal[s2.RetentionPolicy](t, shown.RetentionPolicy, age(77))
+	equal(t, *shown.Timestamping, s2.Timestamping{})
+}
+
 func TestStreamsAreMadeListedConfiguredAndDeleted(t *testing.T) {
 	ctx, s := start(t), client(t)
 	_, basin := newBasin(t, ctx, s, nil)
