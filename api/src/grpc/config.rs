@@ -123,7 +123,6 @@ pub fn shown_stream_config(config: &StreamConfig) -> v1alpha::StreamConfig {
         timestamping_uncapped,
         delete_on_empty_min_age_secs,
     } = config;
-    let has_timestamping = timestamping_mode.is_some() || timestamping_uncapped.is_some();
     v1alpha::StreamConfig {
         storage_class: match storage_class.as_deref() {
             Some("standard") => v1alpha::StorageClass::Standard,
@@ -135,8 +134,11 @@ pub fn shown_stream_config(config: &StreamConfig) -> v1alpha::StreamConfig {
             RetentionPolicy::AgeSecs(secs) => Retention::Age(secs),
             RetentionPolicy::Infinite => Retention::Infinite(InfiniteRetention {}),
         }),
-        timestamping: has_timestamping
-            .then(|| Timestamping { mode: shown_mode(*timestamping_mode).into(), uncapped: *timestamping_uncapped }),
+        // Also when nothing is set: S2's Go client looks into it unseen.
+        timestamping: Some(Timestamping {
+            mode: shown_mode(*timestamping_mode).into(),
+            uncapped: *timestamping_uncapped,
+        }),
         delete_on_empty: delete_on_empty_min_age_secs.map(|min_age_secs| DeleteOnEmpty { min_age_secs }),
     }
 }
