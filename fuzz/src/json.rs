@@ -3,8 +3,7 @@
 use api::json::{
     append_input, basin_config, first_form_input, parse_basin_reconfiguration, parse_create_basin, parse_create_stream,
     parse_ensure_basin, parse_ensure_stream, parse_issue_access_token, parse_resources, parse_stream_reconfiguration,
-    stream_config,
-    stream_config_header,
+    stream_config, stream_config_header,
 };
 use api::{ApiError, Format};
 use model::{BasinConfig, StreamConfig};

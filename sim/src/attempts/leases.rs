@@ -37,6 +37,10 @@ pub(crate) struct LeaseSent {
 }
 
 impl LeaseSent {
+    fn keeps_duration(&self) -> bool {
+        matches!(self.ask, LeaseAsk::Renew { duration: None, .. })
+    }
+
     fn may_renew(&self, token: &str, to: LeaseDuration) -> bool {
         match &self.ask {
             LeaseAsk::Renew { token: of, duration } => of == token && duration.is_none_or(|wanted| wanted == to),
@@ -61,17 +65,20 @@ impl Leases {
         self.0.get(&attempt)
     }
 
-    /// The first that may have renewed the lease with this token for so long, and is not in a log.
+    /// The first that may have renewed the lease with this token, which was held for `from`, for `to`, and is not in a log.
+    /// One that names no duration keeps the one that there is.
     #[must_use]
     pub(crate) fn of_renewal(
         &self,
-        basin: BasinId,
-        stream: &StreamName,
+        (basin, stream): (BasinId, &StreamName),
         token: &str,
+        from: LeaseDuration,
         to: LeaseDuration,
     ) -> Option<Attempt> {
-        let is_it =
-            |s: &LeaseSent| s.put.is_none() && s.basin == basin && s.stream == *stream && s.may_renew(token, to);
+        let is_it = |s: &LeaseSent| {
+            let fits = s.may_renew(token, to) && (from == to || !s.keeps_duration());
+            s.put.is_none() && s.basin == basin && s.stream == *stream && fits
+        };
         self.0.iter().find(|(_, sent)| is_it(sent)).map(|(attempt, _)| *attempt)
     }
 
@@ -102,7 +109,7 @@ impl Leases {
         let sent = self.0.remove(&attempt)?;
         let put = sent.put?;
         if let LeaseAsk::Renew { token, .. } = &sent.ask {
-            let other = self.of_renewal(sent.basin, &sent.stream, token, put.0.duration);
+            let other = self.of_renewal((sent.basin, &sent.stream), token, put.0.duration, put.0.duration);
             if let Some(other) = other.and_then(|other| self.0.get_mut(&other)) {
                 other.put = Some(put);
                 return None;
@@ -133,8 +140,10 @@ mod tests {
         for (attempt, duration_ms) in [(1, None), (2, Some(5000)), (3, Some(9000))] {
             leases.send(attempt, renewal(duration_ms));
         }
-        assert_eq!(leases.of_renewal(BasinId(1), &stream, "other", held.duration), None);
-        assert_eq!(leases.of_renewal(BasinId(1), &stream, "t", held.duration), Some(1));
+        let (at, other) = ((BasinId(1), &stream), 7000.try_into().expect("valid"));
+        assert_eq!(leases.of_renewal(at, "other", held.duration, held.duration), None);
+        assert_eq!(leases.of_renewal(at, "t", other, held.duration), Some(2), "the first keeps what there is");
+        assert_eq!(leases.of_renewal(at, "t", held.duration, held.duration), Some(1));
         leases.found(1, held.clone(), 7);
         assert_eq!(leases.settle(3).and_then(|sent| sent.put), None, "it asked for something else");
         assert_eq!(leases.settle(2).and_then(|sent| sent.put), Some((held, 7)));

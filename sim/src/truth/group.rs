@@ -252,7 +252,10 @@ impl GroupTruth {
         }
         let mut sights = self.sights.leases;
         let stream = self.existing(id, "leased")?;
-        let renewal = || attempts.leases.of_renewal(stream.basin, &stream.name, stream.token.now(), held.duration);
+        let renewal = || {
+            let from = stream.lease.now().as_ref().map_or(held.duration, |before| before.held.duration);
+            attempts.leases.of_renewal((stream.basin, &stream.name), stream.token.now(), from, held.duration)
+        };
         let Some(attempt) = fenced.map(|(_, attempt)| attempt).or_else(renewal) else {
             return broken(Rule::Leases, format!("stream `{}`: {held:?} is put by nobody", stream.name));
         };
