@@ -11,11 +11,11 @@ use std::time::{Duration, SystemTime};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
-use tokio_rustls::rustls::{RootCertStore, ServerConfig};
+use tokio_rustls::rustls::{CipherSuite, RootCertStore, ServerConfig};
 
 use crate::settings::Settings;
 
@@ -105,12 +105,29 @@ impl Tls {
     }
 }
 
+/// What ring offers, AES-128-GCM first: no attack on it is known that AES-256 would stop, and it takes 10 rounds a block
+/// instead of 14.
+fn provider() -> CryptoProvider {
+    let mut provider = ring::default_provider();
+    let is_fast = |suite: CipherSuite| {
+        matches!(
+            suite,
+            CipherSuite::TLS13_AES_128_GCM_SHA256
+                | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
+                | CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
+        )
+    };
+    // A stable sort: TLS 1.3 stays before 1.2 among equals.
+    provider.cipher_suites.sort_by_key(|offered| !is_fast(offered.suite()));
+    provider
+}
+
 impl Files {
     fn config(&self) -> Result<Arc<ServerConfig>, String> {
         let chain = certificates(&self.cert)?;
         let key = PrivateKeyDer::from_pem_file(&self.key)
             .map_err(|e| format!("cannot read a private key from {}: {e}", self.key.display()))?;
-        let provider = Arc::new(ring::default_provider());
+        let provider = Arc::new(provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .map_err(|e| format!("no TLS version is usable: {e}"))?;
@@ -129,6 +146,7 @@ impl Files {
             format!("the certificate in {} and the key in {}: {e}", self.cert.display(), self.key.display())
         })?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        config.ignore_client_order = true;
         Ok(Arc::new(config))
     }
 

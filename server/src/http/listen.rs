@@ -13,7 +13,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use socket2::SockFilter;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
@@ -28,6 +28,8 @@ const BACKLOG: i32 = 4096;
 const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 /// And on one connection.
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+/// What is read from the socket of a TLS connection at once; rustls by itself takes 4 KiB at a time.
+const TLS_BUFFER_BYTES: usize = 32 << 10;
 /// Largest HTTP/2 frame we take.
 const FRAME_BYTES_MAX: u32 = 1 << 20;
 /// Streams of one HTTP/2 connection. Clients open another connection at 90 to 100.
@@ -184,7 +186,7 @@ async fn run_tls(
             turn_away(stream, NEEDS_TLS).await;
             return Err(std::io::Error::other("it speaks plain HTTP"));
         }
-        acceptor.accept(stream).await
+        acceptor.accept(BufReader::with_capacity(TLS_BUFFER_BYTES, stream)).await
     });
     let shaken = poll_fn(|cx| {
         if connection.poll_cut(cx) {
