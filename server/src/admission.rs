@@ -194,11 +194,20 @@ impl Limits {
         })
     }
 
-    /// A session's place.
+    /// The place of a session on these names. The stream's name is the whole one.
     ///
     /// # Errors
     /// When as many sessions are open as may be.
-    pub(crate) fn seat(&self, subject: Subject) -> Result<Seat, Limited> {
+    pub(crate) fn seat_for(
+        &self,
+        token: Option<&TokenId>,
+        basin: &BasinName,
+        stream: &StreamName,
+    ) -> Result<Seat, Limited> {
+        self.seat(self.subject(token, basin, stream))
+    }
+
+    fn seat(&self, subject: Subject) -> Result<Seat, Limited> {
         let Some(shared) = &self.shared else { return Ok(Seat { shared: None, subject }) };
         shared.enter(&subject).inspect_err(|limited| self.metrics.limited_total(*limited).add(1))?;
         Ok(Seat { shared: Some(Arc::clone(shared)), subject })

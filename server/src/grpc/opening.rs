@@ -123,8 +123,7 @@ impl Opening {
         let name = self.access.stream_in(name).map_err(|error| ApiError::new(Code::Invalid, error.0))?;
         let on = On { basin: Some(&self.basin.name), stream: Some(&name), token: None };
         self.access.permit_any(&[Operation::Append, Operation::Trim, Operation::Fence], on)?;
-        let seat =
-            self.front.limits.seat(self.front.limits.subject(self.access.token_id(), &self.basin.name, &name))?;
+        let seat = self.front.limits.seat_for(self.access.token_id(), &self.basin.name, &name)?;
         let (front, headers, access) = (Rc::clone(&self.front), self.headers.clone(), self.access.clone());
         let stream = (Arc::clone(&self.basin), name);
         Ok(Box::pin(async move {

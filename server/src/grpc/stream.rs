@@ -88,8 +88,7 @@ impl Call<'_> {
         let basin = self.basin(&[Operation::Read], Some(&name))?;
         let guard = Guard::new(&self.front.gate, &self.access);
         let place = self.front.sessions.enter(&self.front.watch, self.connection)?.guarded(guard);
-        let limits = &self.front.limits;
-        let seat = limits.seat(limits.subject(self.access.token_id(), &basin.name, &name)).map_err(ApiError::from)?;
+        let seat = self.front.limits.seat_for(self.access.token_id(), &basin.name, &name).map_err(ApiError::from)?;
         let place = place.seated(seat);
         let budget = (READ_BATCHES, &self.front.budgets.sessions);
         let opened = match read::open(self.front, self.headers(), &basin, name, query, budget).await {

@@ -244,7 +244,7 @@ async fn open_session(
         not_deleting(&stream.0)?;
         let place = front.sessions.enter(&front.watch, connection)?.guarded(Guard::new(&front.gate, access));
         let (basin, name) = &stream;
-        let place = place.seated(front.limits.seat(front.limits.subject(access.token_id(), &basin.name, name))?);
+        let place = place.seated(front.limits.seat_for(access.token_id(), &basin.name, name)?);
         Ok((place, resolve(front, stream, &opening).await?))
     };
     match opened.await {

@@ -89,7 +89,7 @@ pub(crate) async fn read(
         }
     };
     let place = front.sessions.enter(&front.watch, connection)?.guarded(Guard::new(&front.gate, access));
-    let place = place.seated(front.limits.seat(front.limits.subject(access.token_id(), &basin.name, &stream))?);
+    let place = place.seated(front.limits.seat_for(access.token_id(), &basin.name, &stream)?);
     let opened = open(front, headers, basin, stream, query, (READ_BATCHES, &front.budgets.sessions)).await?;
     let session = session(front, connection, basin, (place, opened), wire);
     Ok((route::READ_SESSION_ROW, answer::streaming(content_type, Kind::Read(Box::new(session)))))
